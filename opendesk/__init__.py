@@ -1,0 +1,1 @@
+"""OpenDesk: rent PCs by the minute, and sell access behind MikroTik hotspots."""

@@ -1,0 +1,5 @@
+"""`python -m opendesk`."""
+
+from opendesk.cli import main
+
+main()

@@ -1,0 +1,45 @@
+"""The command line: one command a file, imported only when it is asked for."""
+
+import importlib
+import os
+from pathlib import Path
+from typing import Final
+
+import click
+
+# Each command, and the module that has it under the same name.
+COMMANDS: Final = ("serve", "demo", "migrate", "admin", "wallet", "ledger", "settings")
+
+
+class Commands(click.Group):
+    """Imports a command when it is used: `settings` needs no web server."""
+
+    def list_commands(self, _context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"opendesk.cli.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.command(cls=Commands)
+@click.option(
+    "--env-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Read these NAME=value lines too; the environment wins.",
+)
+@click.version_option(package_name="opendesk", version="0.1.0")
+@click.pass_context
+def group(context: click.Context, env_file: Path | None) -> None:  # noqa: ARG001  # read by commands, through the context
+    """Rent PCs by the minute.
+
+    `serve` runs the daemon; the other commands work beside it or without it. What can be set: `opendesk settings`.
+    """
+    context.obj = os.environ
+
+
+def main() -> None:
+    group(prog_name="opendesk", auto_envvar_prefix="OPENDESK")

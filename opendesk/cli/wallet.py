@@ -1,0 +1,55 @@
+"""`opendesk wallet`: money in and out, from the command line."""
+
+import json
+
+import click
+
+from opendesk.cli.common import load_settings, with_connection
+from opendesk.postgres.driver import TrioConnection
+from opendesk.rental import users, wallets
+from opendesk.rental.errors import UserNotFound
+from opendesk.rental.shapes import Tx, TxType, Wallet
+from opendesk.web.wire import to_wire
+
+# The API's limit (shapes.Amount).
+_AMOUNT = click.IntRange(1, 1_000_000_000_000)
+
+
+@click.group()
+def wallet() -> None:
+    """Credit and debit wallets. Amounts are in minor units: 2000 is 20.00."""
+
+
+def _movement(name: str, kind: TxType, default_reason: str, help_text: str) -> None:
+    @wallet.command(name, help=help_text)
+    @click.argument("email")
+    @click.argument("amount", type=_AMOUNT)
+    @click.option("--reason", default=default_reason, show_default=True)
+    @click.option("--json", "as_json", is_flag=True, help="Print the movement and the balance as JSON.")
+    @click.pass_context
+    def move(context: click.Context, email: str, amount: int, *, reason: str, as_json: bool) -> None:
+        settings = load_settings(context)
+
+        async def work(conn: TrioConnection) -> tuple[Tx, Wallet]:
+            return await _move(conn, email, kind, amount, reason, currency=settings.currency)
+
+        tx, after = with_connection(settings, work)
+        if as_json:
+            click.echo(json.dumps(to_wire({"tx": tx, "balance": after.balance})))
+        else:
+            click.echo(f"{email}: {kind.lower()} {tx.amount}, balance {after.balance} {after.currency} ({tx.id})")
+
+
+async def _move(
+    conn: TrioConnection, email: str, kind: TxType, amount: int, reason: str, *, currency: str
+) -> tuple[Tx, Wallet]:
+    account = await users.by_email(conn, email)
+    if account is None:
+        raise UserNotFound(f"there is no user {email}")
+    async with conn.transaction():
+        tx = await wallets.move(conn, account.id, kind, amount, reason)
+        return tx, await wallets.by_user(conn, account.id, currency=currency)
+
+
+_movement("credit", TxType.CREDIT, "TOP_UP", "Put AMOUNT into the wallet of EMAIL.")
+_movement("debit", TxType.DEBIT, "PAYOUT", "Take AMOUNT out of the wallet of EMAIL.")

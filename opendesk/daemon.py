@@ -1,0 +1,157 @@
+"""The daemon: the nursery tree, on one screen. What opens last closes first."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+import os
+import signal
+
+import psycopg
+import structlog
+import trio
+
+from opendesk import database
+from opendesk.ops import systemd
+from opendesk.ops.metrics import Metrics, PoolNumbers
+from opendesk.postgres.pool import Pool
+from opendesk.rental.timers import Timers
+from opendesk.settings import Settings
+from opendesk.supervise import keep_running, lag_canary
+from opendesk.web.certificate import Certificate
+from opendesk.web.server import serve_http
+from opendesk.wiring import Services, wire
+
+log = structlog.get_logger()
+
+# The loop is meant to wake within milliseconds; a quarter of a second is what callers begin to feel.
+LAG_PERIOD_S = 1.0
+LAG_THRESHOLD_S = 0.25
+
+# Whether the database answers, for /health/ready: a probe wants its answer now.
+PING_S = 2.0
+
+
+async def run(
+    settings: Settings,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    metrics: Metrics | None = None,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is under way within SHUTDOWN_GRACE_MS. Starts with the URLs it listens at."""
+    metrics = metrics or Metrics()
+    stop = Stop()
+    async with trio.open_nursery() as signals:
+        certificate = _certificate(settings)
+        await signals.start(_obey_signals, stop, certificate)
+        async with database.serving_database(settings) as conninfo:
+            await _bring_up_to_date(conninfo)
+            async with database.open_pool(conninfo, settings) as pool, trio.open_nursery() as timers:
+                _watch_pool(metrics, pool)
+                services = await wire(settings, pool, metrics, ready=partial(_parts, pool, stop))
+                _start_timers(timers, services, metrics)
+                async with trio.open_nursery() as web:
+                    serve = partial(_serve_web, settings, services, stop, certificate, environ)
+                    urls = await web.start(serve)
+                    systemd.sd_notify(environ, systemd.READY, systemd.status(f"listening at {' '.join(urls)}"))
+                    log.info(
+                        "daemon.ready",
+                        urls=urls,
+                        database="embedded" if database.external(settings) is None else "external",
+                    )
+                    task_status.started(urls)
+                timers.cancel_scope.cancel()  # reached once web has drained
+        signals.cancel_scope.cancel()
+    log.info("daemon.stopped")
+
+
+class Stop:
+    """Asked for once; everybody who waits hears it."""
+
+    def __init__(self) -> None:
+        self._asked = trio.Event()
+
+    @property
+    def asked(self) -> bool:
+        return self._asked.is_set()
+
+    def ask(self) -> None:
+        self._asked.set()
+
+    async def wait(self) -> None:
+        await self._asked.wait()
+
+
+async def _obey_signals(
+    stop: Stop, certificate: Certificate | None, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
+        task_status.started()
+        async for number in received:
+            if number != signal.SIGHUP:
+                log.info("daemon.stopping", signal=signal.Signals(number).name)
+                stop.ask()
+            elif certificate is not None:
+                await certificate.reload()
+
+
+async def _bring_up_to_date(conninfo: str) -> None:
+    applied = await database.bring_up_to_date(conninfo)
+    if applied:
+        log.info("database.migrated", applied=applied)
+
+
+def _start_timers(nursery: trio.Nursery, services: Services, metrics: Metrics) -> None:
+    timers: Timers = services.timers
+    running: dict[str, Callable[[], Awaitable[None]]] = {
+        "heartbeats": services.heartbeats.run,
+        "expiry": timers.expiry,
+        "host_timeout": timers.host_timeout,
+        "retention": timers.retention,
+        "lag": partial(lag_canary, LAG_PERIOD_S, LAG_THRESHOLD_S, observe=metrics.loop_lagged),
+    }
+    for name, service in running.items():
+        nursery.start_soon(partial(keep_running, name, service, on_restart=metrics.service_restarted))
+
+
+async def _serve_web(
+    settings: Settings,
+    services: Services,
+    stop: Stop,
+    certificate: Certificate | None,
+    environ: Mapping[str, str],
+    *,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    passed = [f"fd://{fd}" for fd in systemd.listen_fds(environ, os.getpid())]
+    await serve_http(
+        services.app,
+        bind=passed or [settings.listen_address],
+        stop=stop.wait,
+        grace_s=settings.shutdown_grace_ms / 1000,
+        tls=certificate,
+        task_status=task_status,
+    )
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)
+
+
+def _watch_pool(metrics: Metrics, pool: Pool) -> None:
+    metrics.watch_pool(lambda: PoolNumbers(pool.stats.size, pool.stats.idle, pool.stats.waiting))
+
+
+async def _parts(pool: Pool, stop: Stop) -> dict[str, bool]:
+    return {"database": await _answers(pool), "not_draining": not stop.asked}
+
+
+async def _answers(pool: Pool) -> bool:
+    try:
+        with trio.fail_after(PING_S):
+            async with pool.connection() as conn:
+                await conn.fetch_one("SELECT 1")
+    except (psycopg.Error, trio.TooSlowError):
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""PostgreSQL on Trio: driver, pool, embedded server, migrations."""

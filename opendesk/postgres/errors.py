@@ -1,0 +1,35 @@
+"""Why the embedded server can't be had. Every message says what to do about it."""
+
+
+class EmbeddedError(Exception):
+    """The embedded server can't be used."""
+
+
+class BinariesMissing(EmbeddedError):
+    """There is no PostgreSQL on this machine that could be run."""
+
+
+class DataDirUnusable(EmbeddedError):
+    """The data directory can't be reached or written, or holds something else."""
+
+
+class DataDirInUse(EmbeddedError):
+    """Another live process runs the server of this data directory."""
+
+
+class OtherMajorVersion(EmbeddedError):
+    """The data directory was made by another major version of PostgreSQL."""
+
+
+class ServerDidNotStart(EmbeddedError):
+    """The server, or its making, failed; the message has its last words."""
+
+
+class ServerDidNotStop(EmbeddedError):
+    """A server that somebody left behind can't be stopped."""
+
+
+def violated(error: Exception) -> str | None:
+    """The name of the constraint or unique index that a statement ran into."""
+    diag = getattr(error, "diag", None)
+    return None if diag is None else diag.constraint_name

@@ -1,0 +1,248 @@
+"""A pool of connections: a fixed number, the last used first, no background task.
+
+Connections are in autocommit: a statement stands alone, `async with conn.transaction():` holds more together. Those who
+wait for one are served first come first served, a bounded number of them for a bounded time. What a borrower leaves in
+a session besides a transaction (SET, LISTEN, temporary tables, row factories) is the next one's too: don't.
+"""
+
+from contextlib import suppress
+import re
+from types import TracebackType
+
+from attrs import frozen
+from psycopg import OperationalError
+from psycopg import errors as e
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+import structlog
+import trio
+from trio.lowlevel import ParkingLot
+
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.settling import SETTLE_LIMIT_S
+from opendesk.postgres.transactions import ROLLBACK_LIMIT_S
+
+log = structlog.get_logger()
+
+# A connection is a server process of some 10 MB, and two or three a CPU core keep a server busy.
+SIZE = 10
+# How many may wait for a connection: at 2000 transactions a second, a quarter of a second's work. Who comes later is
+# better told at once than kept waiting behind all of them.
+MAX_WAITING = 500
+# How long one may wait for a connection, opening it included, in seconds. Past it the database is away or overrun,
+# and a caller over HTTP has lost patience.
+ACQUIRE_TIMEOUT_S = 5.0
+# How long a connection may be idle before it is closed, in seconds, and how many are kept however long: one, so that
+# a lone request doesn't wait for a server process to start.
+IDLE_S = 30.0
+MIN_IDLE = 1
+
+
+class PoolTimeout(OperationalError):
+    """No connection became free, or could be opened, in time."""
+
+
+class PoolFull(OperationalError):
+    """Too many are waiting for a connection already."""
+
+
+class PoolClosed(OperationalError):
+    """The pool is closed."""
+
+
+@frozen
+class PoolStats:
+    """Connections that are open (`size`), those of them that nobody uses (`idle`), tasks that wait for one."""
+
+    size: int
+    idle: int
+    waiting: int
+
+
+@frozen
+class _Idle:
+    conn: TrioConnection
+    since_s: float
+
+
+class Pool:
+    """Lends connections to `conninfo`, at most `size` at a time. Opens them when needed, and none before."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        size: int = SIZE,
+        min_idle: int = MIN_IDLE,
+        idle_s: float = IDLE_S,
+        max_waiting: int = MAX_WAITING,
+        acquire_timeout_s: float = ACQUIRE_TIMEOUT_S,
+        prepare_threshold: int | None = 5,
+    ) -> None:
+        self._conninfo = conninfo
+        self._min_idle, self._idle_s = min_idle, idle_s
+        self._max_waiting, self._acquire_timeout_s = max_waiting, acquire_timeout_s
+        self._prepare_threshold = prepare_threshold
+        self._idle: list[_Idle] = []  # the least recently used first
+        self._lent = 0
+        self._free = size  # places that nobody holds, nor has been given while parked
+        self._waiting = ParkingLot()
+        self._closed = False
+
+    def connection(self) -> "Lease":
+        """Lend a connection for an `async with` block.
+
+        Raises PoolTimeout, PoolFull, PoolClosed, or what connecting raises: all are OperationalError.
+        """
+        return Lease(self)
+
+    @property
+    def stats(self) -> PoolStats:
+        return PoolStats(size=self._lent + len(self._idle), idle=len(self._idle), waiting=len(self._waiting))
+
+    async def aclose(self) -> None:
+        """Close the idle connections, and each lent one when it comes back. Who waits gets PoolClosed."""
+        self._closed = True
+        self._drop_idle()
+        self._waiting.unpark_all()
+
+    # Borrowing
+
+    async def _acquire(self) -> TrioConnection:
+        if self._closed:
+            raise PoolClosed("the pool is closed")
+        deadline_s = trio.current_time() + self._acquire_timeout_s
+        if self._free:
+            self._free -= 1
+        else:
+            await self._wait_for_place(deadline_s)
+        try:
+            conn = self._take_idle() or await self._open(deadline_s)
+        except BaseException:
+            self._leave_place()
+            raise
+        self._lent += 1
+        return conn
+
+    async def _wait_for_place(self, deadline_s: float) -> None:
+        if len(self._waiting) >= self._max_waiting:
+            raise PoolFull(f"{self._max_waiting} tasks wait for a database connection already")
+        with trio.CancelScope(deadline=deadline_s) as scope:
+            await self._waiting.park()
+        if scope.cancelled_caught:
+            raise PoolTimeout(f"no database connection became free within {self._acquire_timeout_s:g} s")
+        if self._closed:
+            raise PoolClosed("the pool is closed")
+
+    def _take_idle(self) -> TrioConnection | None:
+        while self._idle:
+            conn = self._idle.pop().conn
+            if not conn.hung_up():
+                return conn
+            conn.drop()
+        return None
+
+    async def _open(self, deadline_s: float) -> TrioConnection:
+        with trio.CancelScope(deadline=deadline_s):
+            return await TrioConnection.connect(
+                self._conninfo, autocommit=True, prepare_threshold=self._prepare_threshold
+            )
+        raise PoolTimeout(f"the database could not be reached within {self._acquire_timeout_s:g} s")
+
+    # Giving back
+
+    async def _release(self, conn: TrioConnection) -> None:
+        try:
+            await _come_to_rest(conn)
+        finally:
+            self._lent -= 1
+            if conn.broken:
+                self._server_lost()
+            if self._closed or conn.closed:
+                conn.drop()
+            else:
+                now_s = trio.current_time()
+                self._idle.append(_Idle(conn, now_s))
+                self._drop_idle_since(now_s - self._idle_s)
+            self._leave_place()
+
+    def _leave_place(self) -> None:
+        if self._waiting:
+            self._waiting.unpark()  # it has our place now: nobody who comes later can take it
+        else:
+            self._free += 1
+
+    def _server_lost(self) -> None:
+        """One connection broke, so the others, which nobody looks at, broke as well: don't let each fail someone."""
+        if self._idle:
+            log.warning("postgres.pool_emptied", dropped=len(self._idle))
+            self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().conn.drop()
+
+    def _drop_idle_since(self, then_s: float) -> None:
+        while len(self._idle) > self._min_idle and self._idle[0].since_s < then_s:
+            self._idle.pop(0).conn.drop()
+
+
+class Lease:
+    """One loan: `async with pool.connection() as conn`."""
+
+    __slots__ = ("_conn", "_pool")
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._conn: TrioConnection | None = None
+
+    async def __aenter__(self) -> TrioConnection:
+        self._conn = await self._pool._acquire()  # noqa: SLF001 - a part of the pool
+        return self._conn
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        assert self._conn is not None
+        await self._pool._release(self._conn)  # noqa: SLF001
+
+
+async def _come_to_rest(conn: TrioConnection) -> None:
+    """Roll back what a borrower left open; drop the connection where that isn't possible."""
+    status = conn.pgconn.transaction_status
+    sound = conn.autocommit and not conn.lock.locked() and not conn.pgconn.pipeline_status
+    if conn.closed or (sound and status == TransactionStatus.IDLE):
+        return
+    if sound and status in (TransactionStatus.INTRANS, TransactionStatus.INERROR) and await _rolled_back(conn):
+        return
+    if status == TransactionStatus.ACTIVE:  # a stream or a COPY that nobody ended
+        with trio.move_on_after(SETTLE_LIMIT_S, shield=True), suppress(e.Error):
+            await conn.cancel_safe()
+    log.warning("postgres.connection_dropped", reason="given back in use", status=TransactionStatus(status).name)
+    conn.drop()
+
+
+async def _rolled_back(conn: TrioConnection) -> bool:
+    try:
+        await conn.shielded(ROLLBACK_LIMIT_S, conn.rollback)
+    except e.Error as exc:
+        log.warning("postgres.rollback_failed", error=repr(exc))
+        return False
+    return True
+
+
+def with_options(conninfo: str, *, search_path: str | None = None, statement_timeout_ms: int | None = None) -> str:
+    """The conninfo with settings that hold from the first statement on, added to the `options` that it has.
+
+    `search_path` is as in SET: names parted by commas. A statement that runs longer than `statement_timeout_ms`
+    milliseconds (0: no limit) is stopped with QueryCanceled. Raises ProgrammingError for a bad conninfo.
+    """
+    settings = {"search_path": search_path, "statement_timeout": statement_timeout_ms}
+    options = [f"-c {name}={_escaped(str(value))}" for name, value in settings.items() if value is not None]
+    before = conninfo_to_dict(conninfo).get("options")
+    return make_conninfo(conninfo, options=" ".join([str(before), *options] if before else options))
+
+
+def _escaped(value: str) -> str:
+    """As the server wants it in `options`, which it splits at white space."""
+    return re.sub(r"([\s\\])", r"\\\1", value)

@@ -1,0 +1,1 @@
+"""Who rents which PC, for how long, and who gets paid."""

@@ -1,0 +1,142 @@
+"""From a live session as it was read to what is written of its end: pure."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from uuid import UUID
+
+from attrs import frozen
+
+from opendesk.rental.lifecycle import (
+    ActiveSession,
+    Caller,
+    Ending,
+    EndReason,
+    EndRequest,
+    NetworkProvider,
+    Status,
+    decide_end,
+    decide_expiry,
+    decide_pending,
+    decide_timeout,
+    reliability_change,
+)
+from opendesk.rental.settlement import FailureReason, Settlement, refund, settle
+
+
+@frozen
+class Snapshot:
+    """A live session, with what the decision needs. Times are the database's."""
+
+    id: UUID
+    pc_id: UUID
+    client_user_id: UUID
+    status: str
+    minutes_purchased: int
+    price_total: int
+    platform_fee_rate: Decimal
+    penalty_rate: Decimal
+    created_at: datetime
+    start_at: datetime | None
+    end_at: datetime | None
+    host_user_id: UUID
+    host_id: UUID
+    network_provider: str
+    last_seen_at: datetime | None
+    now: datetime
+
+    @property
+    def active(self) -> ActiveSession:
+        """Of an ACTIVE one only."""
+        assert self.start_at is not None
+        assert self.end_at is not None
+        return ActiveSession(
+            start_at=self.start_at,
+            end_at=self.end_at,
+            minutes_purchased=self.minutes_purchased,
+            provider=NetworkProvider(self.network_provider),
+            last_beat_at=self.last_seen_at,
+        )
+
+
+@frozen
+class Closing:
+    """What becomes of one live session: decided, not yet written."""
+
+    session: Snapshot
+    status: Status
+    ended_at: datetime
+    minutes_used: int
+    end_reason: EndReason
+    failure_reason: FailureReason
+    claimed: FailureReason | None
+    settlement: Settlement
+    gone: bool  # the PC goes OFFLINE, not ONLINE
+    score: int
+    completed: int
+    dropped: int
+
+
+def end(
+    session: Snapshot,
+    who: Caller,
+    claim: FailureReason | None,
+    *,
+    heartbeat_timeout: timedelta,
+    listening_since: datetime | None,
+) -> Closing:
+    """Somebody ends an ACTIVE session."""
+    request = EndRequest(who, claim, session.now, heartbeat_timeout, listening_since)
+    silent = session.last_seen_at is not None and session.now - session.last_seen_at > heartbeat_timeout
+    return _closing(session, decide_end(session.active, request), gone=silent)
+
+
+def expire(session: Snapshot) -> Closing:
+    """An ACTIVE session ran its time. A host that fell silent meanwhile is the time-out's to judge."""
+    return _closing(session, decide_expiry(session.active), gone=False)
+
+
+def cancel(session: Snapshot) -> Closing:
+    return _closing(session, decide_pending(EndReason.CANCELLED, session.now), gone=False)
+
+
+def give_up(session: Snapshot) -> Closing:
+    """A PENDING session was never started."""
+    return _closing(session, decide_pending(EndReason.NEVER_STARTED, session.now), gone=False)
+
+
+def time_out(session: Snapshot) -> Closing:
+    """The session's host was judged gone."""
+    if session.status == Status.PENDING:
+        return _closing(session, decide_pending(EndReason.HOST_TIMEOUT, session.now), gone=True)
+    return _closing(session, decide_timeout(session.active, session.now), gone=True)
+
+
+def _closing(session: Snapshot, ending: Ending, *, gone: bool) -> Closing:
+    change = reliability_change(ending)
+    return Closing(
+        session=session,
+        status=ending.status,
+        ended_at=ending.ended_at,
+        minutes_used=ending.minutes_used,
+        end_reason=ending.end_reason,
+        failure_reason=ending.failure_reason,
+        claimed=ending.claimed_failure_reason,
+        settlement=_settlement(session, ending),
+        gone=gone,
+        score=change.score,
+        completed=change.completed,
+        dropped=change.dropped,
+    )
+
+
+def _settlement(session: Snapshot, ending: Ending) -> Settlement:
+    if session.status == Status.PENDING:
+        return refund(session.price_total)
+    return settle(
+        session.price_total,
+        session.minutes_purchased,
+        ending.minutes_used,
+        session.platform_fee_rate,
+        session.penalty_rate,
+        ending.failure_reason,
+    )

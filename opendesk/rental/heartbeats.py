@@ -1,0 +1,204 @@
+"""Heartbeats: gathered, written in batches, and answered when they are written.
+
+A beat waits for its batch, so that its 200 means that it is kept, and the batch says who is who: token, host and PC are checked by the same
+statement. The first beat after a quiet spell is written at once; then there is one write an interval, however many hosts beat.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import zip_longest
+from typing import Final
+from uuid import UUID
+
+from attrs import define, field, frozen
+import psycopg
+import structlog
+import trio
+
+from opendesk.errors import DatabaseUnavailable, Forbidden, OpenDeskError, Overloaded, Unauthenticated
+from opendesk.ops.metrics import Metrics
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.pool import Pool
+from opendesk.postgres.retry import retrying
+from opendesk.rental.errors import HostNotFound, PcNotFound
+from opendesk.rental.lifecycle import Status
+from opendesk.web.auth import Claims
+from opendesk.web.problems import DATABASE_RETRY_S
+
+log = structlog.get_logger()
+
+# Two writes a second at most (issue: part 6).
+BATCH_INTERVAL_S: Final = 0.5
+
+# Beats in one statement: some 100 ms of the server's time. More wait for the next write.
+BATCH_SIZE: Final = 5_000
+
+# Ten full batches: 100,000 hosts that beat every 10 s have half of this waiting. Beyond, the sender is told to come back.
+MAX_WAITING: Final = 50_000
+
+_WRITE = """
+    WITH beat AS MATERIALIZED (
+        SELECT b.n, b.host_id, b.pc_id, b.said, u.id IS NOT NULL AS known, h.id IS NOT NULL AS host_found,
+               coalesce(h.user_id = u.id OR u.role = 'ADMIN', false) AS permitted
+          FROM unnest(%(user_id)s::uuid[], %(version)s::int[], %(host_id)s::uuid[], %(pc_id)s::uuid[], %(said)s::text[])
+               WITH ORDINALITY AS b (user_id, version, host_id, pc_id, said, n)
+               LEFT JOIN users u ON u.id = b.user_id AND u.token_version = b.version AND u.banned_at IS NULL
+               LEFT JOIN hosts h ON h.id = b.host_id
+    ), spoken_for AS MATERIALIZED (
+        SELECT DISTINCT ON (p.id) p.id, p.host_id, p.status, p.taken_off, b.said
+          FROM beat b JOIN pcs p ON p.host_id = b.host_id AND p.deleted_at IS NULL AND (b.pc_id IS NULL OR b.pc_id = p.id)
+         WHERE b.permitted
+         ORDER BY p.id, b.n DESC
+    ), seen_host AS (
+        INSERT INTO host_beats (host_id, last_seen_at)
+        SELECT DISTINCT host_id, now() FROM beat b
+         WHERE permitted AND (pc_id IS NULL OR EXISTS (SELECT FROM spoken_for p WHERE p.id = b.pc_id AND p.host_id = b.host_id))
+            ON CONFLICT (host_id) DO UPDATE SET last_seen_at = excluded.last_seen_at
+    ), seen_pc AS (
+        INSERT INTO pc_beats (pc_id, last_seen_at) SELECT id, now() FROM spoken_for
+            ON CONFLICT (pc_id) DO UPDATE SET last_seen_at = excluded.last_seen_at
+    ), wanted AS (
+        SELECT id, CASE said WHEN 'OFFLINE' THEN true WHEN 'ONLINE' THEN false ELSE taken_off END AS off FROM spoken_for
+    ), turned AS MATERIALIZED (
+        SELECT p.id, w.off FROM pcs p JOIN wanted w ON w.id = p.id
+         WHERE w.off <> p.taken_off OR p.status = CASE WHEN w.off THEN 'ONLINE' ELSE 'OFFLINE' END
+         ORDER BY p.id FOR UPDATE OF p
+    ), changed AS (
+        UPDATE pcs SET taken_off = t.off,
+                       status = CASE WHEN pcs.status = 'BUSY' THEN 'BUSY' WHEN t.off THEN 'OFFLINE' ELSE 'ONLINE' END
+          FROM turned t WHERE pcs.id = t.id
+    )
+    SELECT b.n, b.known, b.host_found, b.permitted,
+           b.pc_id IS NULL OR EXISTS (SELECT FROM spoken_for p WHERE p.id = b.pc_id AND p.host_id = b.host_id) AS pc_found,
+           now() AS now, s.id AS session_id, s.pc_id AS session_pc_id, s.status, s.end_at
+      FROM beat b LEFT JOIN sessions s ON s.host_id = b.host_id AND s.status IN ('PENDING', 'ACTIVE') AND b.permitted
+"""
+
+
+@frozen
+class Beat:
+    """Host `host_id` speaks for `pc_id`, or for all of its PCs; `said` is the status it sent, if any."""
+
+    claims: Claims
+    host_id: UUID
+    pc_id: UUID | None
+    said: str | None
+
+
+@frozen
+class LiveSession:
+    id: UUID
+    pc_id: UUID
+    status: Status
+    end_at: datetime | None
+
+
+@frozen
+class BeatAnswer:
+    ok: bool
+    last_seen_at: datetime
+    sessions: tuple[LiveSession, ...]
+
+
+@define(eq=False)
+class _Waiting:
+    beat: Beat
+    done: trio.Event = field(factory=trio.Event)
+    outcome: BeatAnswer | Exception | None = None
+
+
+@define
+class Heartbeats:
+    """`beat` is called by requests, `run` by the daemon."""
+
+    _pool: Pool
+    _metrics: Metrics
+    lost: bool = False  # a batch could not be written since the time-out check last looked
+    _waiting: list[_Waiting] = field(factory=list)
+    _writing: trio.Lock = field(factory=trio.Lock)
+    _some: trio.Event = field(factory=trio.Event)
+    _next_write_s: float = 0.0
+
+    async def beat(self, beat: Beat) -> BeatAnswer:
+        """Raise what the batch found wrong with it, or that the batch couldn't be written."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise Overloaded(retry_after_s=5)
+        waiting = _Waiting(beat)
+        self._waiting.append(waiting)
+        self._metrics.heartbeat_taken()
+        self._some.set()
+        await waiting.done.wait()
+        if isinstance(waiting.outcome, BeatAnswer):
+            return waiting.outcome
+        assert waiting.outcome is not None
+        raise waiting.outcome
+
+    async def run(self) -> None:
+        while True:
+            await self._some.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits, a batch at most, when it is time. The time-out check calls it too, to judge nobody whose beat is here."""
+        async with self._writing:
+            await trio.sleep_until(self._next_write_s)
+            batch, self._waiting = self._waiting[:BATCH_SIZE], self._waiting[BATCH_SIZE:]
+            if not self._waiting and self._some.is_set():  # never one that `run` still waits on
+                self._some = trio.Event()
+            if batch:
+                self._next_write_s = trio.current_time() + BATCH_INTERVAL_S
+                await self._write(batch)
+
+    async def _write(self, batch: Sequence[_Waiting]) -> None:
+        outcomes: Sequence[BeatAnswer | Exception] = []
+        try:
+            outcomes = await self._written([w.beat for w in batch])
+        except psycopg.OperationalError as error:
+            log.warning("heartbeats.not_written", beats=len(batch), error=repr(error))
+        except Exception:
+            log.exception("heartbeats.failed", beats=len(batch))
+            raise
+        finally:
+            self.lost = self.lost or not outcomes
+            for waiting, outcome in zip_longest(batch, outcomes):
+                waiting.outcome = outcome or DatabaseUnavailable(retry_after_s=DATABASE_RETRY_S)
+                waiting.done.set()
+
+    async def _written(self, beats: Sequence[Beat]) -> list[BeatAnswer | Exception]:
+        async def once() -> list[BeatAnswer | Exception]:
+            async with self._pool.connection() as conn:
+                return await write(conn, beats)
+
+        outcomes = await retrying(once)
+        self._metrics.heartbeats_written(len(beats))
+        return outcomes
+
+
+async def write(conn: TrioConnection, beats: Sequence[Beat]) -> list[BeatAnswer | Exception]:
+    """Write beats in one statement; what is to be told of each, in their order."""
+    values = {
+        "user_id": [b.claims.user_id for b in beats],
+        "version": [b.claims.version for b in beats],
+        "host_id": [b.host_id for b in beats],
+        "pc_id": [b.pc_id for b in beats],
+        "said": [b.said for b in beats],
+    }
+    outcomes: list[BeatAnswer | Exception] = [Unauthenticated()] * len(beats)
+    sessions: dict[int, tuple[LiveSession, ...]] = {}
+    for row in await conn.fetch(_WRITE, values):
+        n, known, host_found, permitted, pc_found, now, session_id, session_pc_id, status, end_at = row
+        refusal = _refusal(known=known, host_found=host_found, permitted=permitted, pc_found=pc_found)
+        if refusal is None and session_id is not None:
+            sessions[n] = (*sessions.get(n, ()), LiveSession(session_id, session_pc_id, status, end_at))
+        outcomes[n - 1] = refusal or BeatAnswer(ok=True, last_seen_at=now, sessions=sessions.get(n, ()))
+    return outcomes
+
+
+def _refusal(*, known: bool, host_found: bool, permitted: bool, pc_found: bool) -> OpenDeskError | None:
+    if not known:
+        return Unauthenticated()
+    if not host_found:
+        return HostNotFound()
+    if not permitted:
+        return Forbidden()
+    return None if pc_found else PcNotFound()

@@ -1,0 +1,298 @@
+"""What happens to sessions and PCs because time passes: expiry, reservations given up, host time-out.
+
+Each reads what is due without a lock, decides with pure functions, and writes in bounded batches guarded by the status: so any number
+of daemons may do it at once, and a crash in the middle is worked off by the next look.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from attrs import define, field, frozen
+import psycopg
+import structlog
+import trio
+
+from opendesk.ops.metrics import Metrics
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.pool import Pool
+from opendesk.postgres.retry import retrying
+from opendesk.rental import closing, sessions, users
+from opendesk.rental.closing import Closing, Snapshot
+from opendesk.rental.counting import count_closed
+from opendesk.rental.heartbeats import Heartbeats
+from opendesk.rental.liveness import ClockWatch, SilentPc, Verdict, Watch, judge
+from opendesk.rental.sessions import Session
+from opendesk.web import idempotency
+
+log = structlog.get_logger()
+
+# Sessions closed by one statement: some 50 ms of the server's time, few enough that requests get their turn between two batches.
+BATCH: Final = 200
+
+# Sessions that can't be closed (a fault of ours: each is logged) are passed over, up to this many a run. More, and it starts over.
+MAX_BAD: Final = 1_000
+
+# A session lasts a minute at least, so that one started on another daemon is seen before its end.
+LONGEST_LOOK_AHEAD_S: Final = 30.0
+
+# After the database was away.
+RETRY_S: Final = 1.0
+
+# PCs looked at by one check; the longest silent first, so that what is over it comes with the next check.
+MAX_SILENT: Final = 20_000
+
+_SILENT = """
+    SELECT p.id AS pc_id, p.host_id, b.last_seen_at,
+           EXISTS (SELECT FROM sessions s WHERE s.pc_id = p.id AND s.status = 'ACTIVE') AS has_active_session
+      FROM pcs p LEFT JOIN pc_beats b ON b.pc_id = p.id
+     WHERE p.status <> 'OFFLINE' AND p.deleted_at IS NULL
+       AND (b.last_seen_at IS NULL OR b.last_seen_at < now() - %(timeout_s)s * interval '1 second')
+     ORDER BY b.last_seen_at NULLS FIRST LIMIT %(limit)s
+"""
+_BEATING = "SELECT now(), count(*) FROM pcs WHERE status <> 'OFFLINE' AND deleted_at IS NULL"
+
+# Whoever beat since they were judged is spared. The locks come first: create, start and end wait for them.
+_STILL_SILENT = """
+    SELECT p.id, p.host_id
+      FROM unnest(%(pc_id)s::uuid[], %(seen)s::timestamptz[]) AS judged (pc_id, last_seen_at)
+           JOIN pcs p ON p.id = judged.pc_id LEFT JOIN pc_beats b ON b.pc_id = p.id
+     WHERE p.status <> 'OFFLINE' AND b.last_seen_at IS NOT DISTINCT FROM judged.last_seen_at
+     ORDER BY p.id FOR UPDATE OF p
+"""
+_OFFLINE = "UPDATE pcs SET status = 'OFFLINE' WHERE id = ANY (%(pc_ids)s)"
+_LOWER = """
+    UPDATE hosts SET reliability_score = greatest(0, reliability_score - 10)
+      FROM (SELECT id FROM hosts WHERE id = ANY (%(host_ids)s) ORDER BY id FOR NO KEY UPDATE) AS host
+     WHERE hosts.id = host.id
+"""
+
+
+@frozen
+class Periods:
+    """The settings that timers follow. In seconds, but for the one that SQL reads."""
+
+    expiration_s: float
+    pending_timeout_ms: int
+    host_check_s: float
+    host_timeout: timedelta
+    host_timeout_active: timedelta
+    retention_s: float = 600.0
+
+
+Decide = Callable[[Snapshot], Closing]
+Find = Callable[[TrioConnection, Sequence[UUID]], Awaitable[list[Snapshot]]]
+
+
+@define
+class Timers:
+    """`expiry`, `host_timeout` and `retention` are services of the daemon."""
+
+    _pool: Pool
+    _periods: Periods
+    _heartbeats: Heartbeats
+    _metrics: Metrics
+    _watch: Watch | None = None
+    _clock: ClockWatch = field(factory=ClockWatch)
+
+    @property
+    def listening_since(self) -> datetime | None:
+        """From when a host's silence is its own; None: this daemon has not looked yet."""
+        return None if self._watch is None else self._watch.listening_since
+
+    @contextmanager
+    def _timed(self, timer: str) -> Iterator[None]:
+        begun_s, failed = trio.current_time(), True
+        try:
+            yield
+            failed = False
+        finally:
+            self._metrics.timer_ran(timer, trio.current_time() - begun_s, failed=failed)
+
+    # ---- expiry
+
+    async def expiry(self) -> None:
+        while True:
+            try:
+                with self._timed("expiry"):
+                    await self.expire_due()
+                    wait_s = await self._until_next()
+            except psycopg.OperationalError as error:
+                log.warning("expiry.database_away", error=repr(error))
+                wait_s = RETRY_S
+            await trio.sleep(wait_s)
+
+    async def expire_due(self) -> int:
+        """End what ran its time and give up what was never started. How many."""
+
+        async def stale(conn: TrioConnection, but: Sequence[UUID]) -> list[Snapshot]:
+            return await sessions.never_started(
+                conn, pending_timeout_ms=self._periods.pending_timeout_ms, limit=BATCH, but=but
+            )
+
+        async def due(conn: TrioConnection, but: Sequence[UUID]) -> list[Snapshot]:
+            return await sessions.due(conn, limit=BATCH, but=but)
+
+        return await self._work_off(due, closing.expire) + await self._work_off(stale, closing.give_up)
+
+    async def _until_next(self) -> float:
+        async with self._pool.connection() as conn:
+            due_s = await sessions.next_due_in_s(conn, pending_timeout_ms=self._periods.pending_timeout_ms)
+        pending_s = self._periods.pending_timeout_ms / 1000
+        look_s = min(self._periods.expiration_s, LONGEST_LOOK_AHEAD_S, pending_s)
+        # Something overdue was passed over as bad: it is tried again after the usual time, not in a busy loop.
+        return look_s if due_s is None or due_s <= 0 else min(look_s, due_s)
+
+    async def _work_off(self, find: Find, decide: Decide) -> int:
+        done, bad = 0, list[UUID]()
+        while len(bad) < MAX_BAD:
+            async with self._pool.connection() as conn:
+                found = await find(conn, bad)
+                closed, failed = await close_all(conn, found, decide)
+            done += len(closed)
+            bad += failed
+            count_closed(self._metrics, closed)
+            if len(found) < BATCH:
+                break
+        return done
+
+    # ---- host time-out
+
+    async def host_timeout(self) -> None:
+        due_s = trio.current_time()
+        while True:
+            try:
+                with self._timed("host_timeout"):
+                    await self.check_hosts()
+            except psycopg.OperationalError as error:
+                log.warning("host_timeout.database_away", error=repr(error))
+                self._heartbeats.lost = True
+            due_s = max(due_s + self._periods.host_check_s, trio.current_time())
+            await trio.sleep_until(due_s)
+
+    async def check_hosts(self) -> Verdict:
+        """Judge who is silent, and take the PCs of those who are gone off."""
+        await self._heartbeats.flush()
+        now, beating, silent = await self._look()
+        timeout, active = self._periods.host_timeout, self._periods.host_timeout_active
+        watch = self._watch or Watch(grace_from=now)
+        verdict = judge(watch, beating, silent, now=now, timeout=timeout, timeout_active=active)
+        self._watch = verdict.watch
+        if verdict.alarm:
+            log.error("hosts.mass_silence", fallen=verdict.fallen, beating=verdict.were_beating)
+        await self._take_off(verdict.timed_out)
+        return verdict
+
+    async def _look(self) -> tuple[datetime, int, list[SilentPc]]:
+        shortest = min(self._periods.host_timeout, self._periods.host_timeout_active)
+        async with self._pool.connection() as conn:
+            asked_s = trio.current_time()
+            row = await conn.fetch_one(_BEATING)
+            answered_s = trio.current_time()
+            values = {"timeout_s": shortest.total_seconds(), "limit": MAX_SILENT}
+            silent = await conn.fetch(_SILENT, values, row=SilentPc)
+        assert row is not None
+        now, beating = row
+        every = timedelta(seconds=self._periods.host_check_s)
+        self._clock, was_away = self._clock.look(now, asked_s=asked_s, answered_s=answered_s, every=every)
+        if self._watch is not None and (was_away or self._heartbeats.lost):
+            log.warning("hosts.grace", reason="this daemon was away, or could not write heartbeats")
+            self._watch = self._watch.returned(now)
+        self._heartbeats.lost = False
+        return now, beating, silent
+
+    async def _take_off(self, gone: Sequence[SilentPc]) -> None:
+        lowered = set[UUID]()
+        for start in range(0, len(gone), BATCH):
+            batch = gone[start : start + BATCH]
+            try:
+                await self._take_off_batch(batch, lowered)
+            except psycopg.OperationalError:
+                raise
+            except Exception:
+                log.exception("host_timeout.batch_failed", pcs=len(batch))
+                await self._one_by_one(batch, lowered)
+
+    async def _one_by_one(self, batch: Sequence[SilentPc], lowered: set[UUID]) -> None:
+        for pc in batch:
+            try:
+                await self._take_off_batch([pc], lowered)
+            except psycopg.OperationalError:
+                raise
+            except Exception:
+                log.exception("host_timeout.pc_failed", pc=str(pc.pc_id))
+
+    async def _take_off_batch(self, batch: Sequence[SilentPc], lowered: set[UUID]) -> None:
+        async def once() -> tuple[list[Session], set[UUID]]:
+            async with self._pool.connection() as conn, conn.transaction():
+                return await _time_out(conn, batch, lowered)
+
+        closed, hosts = await retrying(once)
+        lowered |= hosts
+        count_closed(self._metrics, closed)
+        log.info("hosts.timed_out", hosts=len(hosts), pcs=len(batch), sessions=len(closed))
+
+    # ---- retention
+
+    async def retention(self) -> None:
+        while True:
+            try:
+                async with self._pool.connection() as conn:
+                    keys = await idempotency.forget_old_keys(conn)
+                    attempts = await users.forget_old_attempts(conn)
+                log.debug("retention.done", idempotency_keys=keys, login_attempts=attempts)
+            except psycopg.OperationalError as error:
+                log.warning("retention.database_away", error=repr(error))
+            await trio.sleep(self._periods.retention_s)
+
+
+async def close_all(
+    conn: TrioConnection, found: Sequence[Snapshot], decide: Decide
+) -> tuple[list[Session], list[UUID]]:
+    """Close what was found in one statement. What was closed, and what couldn't be: those hold up none of the others."""
+    closings, bad = _decide_all(found, decide)
+    try:
+        return await retrying(lambda: sessions.close(conn, closings)) if closings else [], bad
+    except psycopg.OperationalError:
+        raise
+    except Exception:
+        log.exception("sessions.batch_failed", sessions=len(closings))
+    done = list[Session]()
+    for one in closings:
+        try:
+            done += await sessions.close(conn, [one])
+        except psycopg.OperationalError:
+            raise
+        except Exception:
+            log.exception("sessions.close_failed", session=str(one.session.id))
+            bad.append(one.session.id)
+    return done, bad
+
+
+def _decide_all(found: Iterable[Snapshot], decide: Decide) -> tuple[list[Closing], list[UUID]]:
+    closings, bad = list[Closing](), list[UUID]()
+    for session in found:
+        try:
+            closings.append(decide(session))
+        except (ValueError, TypeError, ArithmeticError, AssertionError):
+            log.exception("sessions.undecidable", session=str(session.id))
+            bad.append(session.id)
+    return closings, bad
+
+
+async def _time_out(
+    conn: TrioConnection, batch: Sequence[SilentPc], lowered: set[UUID]
+) -> tuple[list[Session], set[UUID]]:
+    """In a transaction. The sessions closed, and the hosts whose reliability was lowered."""
+    values = {"pc_id": [pc.pc_id for pc in batch], "seen": [pc.last_seen_at for pc in batch]}
+    rows = await conn.fetch(_STILL_SILENT, values)
+    pc_ids, hosts = [row[0] for row in rows], {row[1] for row in rows} - lowered
+    if not pc_ids:
+        return [], set()
+    found = await sessions.on_pcs(conn, pc_ids)
+    await conn.run(_LOWER, {"host_ids": list(hosts)})
+    closed = await sessions.close(conn, [closing.time_out(s) for s in found]) if found else []
+    await conn.run(_OFFLINE, {"pc_ids": pc_ids})
+    return closed, hosts

@@ -1,0 +1,1 @@
+"""Hosts and clients that behave, and misbehave: for the demo, tests and benchmarks."""

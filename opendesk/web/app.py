@@ -1,0 +1,120 @@
+"""The application: Quart finds the endpoint; the few hot paths are found without it."""
+
+import re
+from typing import Any, Final
+
+from attrs import define
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+import quart
+from werkzeug import exceptions
+
+from opendesk.errors import BodyTooLarge, OpenDeskError
+from opendesk.web.endpoint import Endpoint, Reply
+from opendesk.web.exchange import WHOLE_BODY
+from opendesk.web.quart import LeanQuartTrio
+from opendesk.web.responder import MethodNotAllowed, Responder, unknown_path
+
+_UUID: Final = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+# The contract's; our server refuses longer ones before this, other servers may not.
+MAX_BODY: Final = 1024 * 1024
+
+
+@define(eq=False)
+class Application:
+    """An ASGI app."""
+
+    _quart: LeanQuartTrio
+    _responder: Responder
+    _hot: tuple[tuple[str, re.Pattern[str], Endpoint], ...]
+
+    async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and WHOLE_BODY in scope["extensions"]:
+            for method, pattern, endpoint in self._hot:
+                match = pattern.fullmatch(scope["path"])
+                if match is not None and method == scope["method"]:
+                    await self._answer_hot(endpoint, match.groupdict(), scope, receive, send)
+                    return
+        await self._quart(scope, receive, send)
+
+    async def _answer_hot(
+        self, endpoint: Endpoint, ids: dict[str, str], scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        event: Any = await receive()
+        reply = await self._responder.respond(endpoint, self._responder.request(scope, event["body"]), ids)
+        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in _headers(reply)]
+        headers.append((b"content-length", str(len(reply.body)).encode()))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers, "trailers": False})
+        await send({"type": "http.response.body", "body": reply.body, "more_body": False})
+
+
+def make_app(endpoints: tuple[Endpoint, ...], responder: Responder) -> Application:
+    app = LeanQuartTrio("opendesk")
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    for endpoint in endpoints:
+        _add_route(app, endpoint, responder)
+    _add_refusals(app, responder)
+    hot = tuple((e.method, _pattern(e.path), e) for e in endpoints if e.hot)
+    return Application(app, responder, hot)
+
+
+def _add_route(app: LeanQuartTrio, endpoint: Endpoint, responder: Responder) -> None:
+    async def view(**ids: str) -> quart.Response:
+        body: Any = await quart.request.get_data(as_text=False)
+        request = responder.request(quart.request.scope, bytes(body))
+        return _response(await responder.respond(endpoint, request, ids))
+
+    rule = re.sub(r"\{(\w+)\}", r"<\1>", endpoint.path)
+    app.add_url_rule(rule, endpoint.name, view, methods=[endpoint.method], provide_automatic_options=False)
+
+
+def _add_refusals(app: LeanQuartTrio, responder: Responder) -> None:
+    async def refuse(error: OpenDeskError) -> quart.Response:
+        request = responder.request(quart.request.scope, b"")
+        preflight = responder.origins.preflight(request)
+        reply = await responder.refuse(request, error)
+        if preflight is None:
+            return _response(reply)
+        return _response(Reply(preflight.status, b"", headers=(*preflight.headers, *reply.headers)))
+
+    async def not_found(_: Exception) -> quart.Response:
+        return await refuse(unknown_path())
+
+    async def not_allowed(error: exceptions.MethodNotAllowed) -> quart.Response:
+        return await refuse(MethodNotAllowed(", ".join(sorted(error.valid_methods or ()))))
+
+    async def too_large(_: Exception) -> quart.Response:
+        return await refuse(BodyTooLarge())
+
+    async def bad_request(error: exceptions.HTTPException) -> quart.Response:
+        return await refuse(_Refused(error.description))
+
+    app.register_error_handler(404, not_found)
+    app.register_error_handler(exceptions.MethodNotAllowed, not_allowed)
+    app.register_error_handler(413, too_large)
+    app.register_error_handler(400, bad_request)
+
+
+class _Refused(OpenDeskError):
+    """The request can't be understood."""
+
+    status, code = 400, "BAD_REQUEST"
+
+
+def _headers(reply: Reply) -> tuple[tuple[str, str], ...]:
+    content_type = (("Content-Type", reply.content_type),) if reply.body else ()
+    return (*content_type, ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), *reply.headers)
+
+
+def _response(reply: Reply) -> quart.Response:
+    response = quart.Response(reply.body, reply.status)
+    response.headers.clear()
+    for name, value in _headers(reply):
+        response.headers.add(name, value)
+    if reply.status != 204:  # noqa: PLR2004  # RFC 9110, section 8.6: No Content has no length
+        response.headers.add("Content-Length", str(len(reply.body)))
+    return response
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\{(\w+)\}", rf"(?P<\1>{_UUID})", path))

@@ -1,0 +1,121 @@
+"""Who is calling: passwords (argon2id) and bearer tokens (JWT, HS256)."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import argon2
+from attrs import define, field, frozen
+import jwt
+import trio
+
+from opendesk.errors import Overloaded, Unauthenticated
+
+# OWASP's Password Storage Cheat Sheet: argon2id with 19 MiB, 2 passes, 1 lane. RFC 9106's 64 MiB are much beside an idle daemon.
+_HASHER: Final = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+# What a password is compared with when the user doesn't exist: the same work. (The hash of a random word, with the same costs.)
+_DECOY: Final = "$argon2id$v=19$m=19456,t=2,p=1$n8T8NcFBnx9ZxELev3ShjQ$SlZRn1Bbg1nTtNkunJ2SFCf17Nu8BsfX4SnJUEau8nM"
+
+# Hashing takes a core for some 30 ms and 19 MiB: two at once leave the rest of a small machine to the others…
+HASHES_AT_ONCE: Final = 2
+# …and whoever would wait longer than a few seconds is better told to come back.
+HASHES_WAITING: Final = 64
+
+# Clocks of daemons behind one name may differ a little.
+_LEEWAY: Final = timedelta(seconds=5)
+
+
+@frozen
+class Caller:
+    """A user whose token was good; role and host are what the database says now."""
+
+    id: UUID
+    role: str
+    host_id: UUID | None
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == "ADMIN"
+
+
+@frozen
+class Claims:
+    user_id: UUID
+    version: int
+
+
+@frozen
+class Tokens:
+    """Makes and checks bearer tokens."""
+
+    secret: bytes = field(repr=False)
+    lifetime: timedelta
+
+    def issue(self, user_id: UUID, role: str, version: int, *, now: datetime) -> str:
+        issued = int(now.timestamp())
+        claims = {
+            "sub": str(user_id),
+            "role": role,
+            "iat": issued,
+            "exp": issued + int(self.lifetime.total_seconds()),
+            "ver": version,
+        }
+        return jwt.encode(claims, self.secret, algorithm="HS256")
+
+    def verify(self, token: str) -> Claims:
+        """Raise Unauthenticated for one that is forged, expired or not ours."""
+        try:
+            claims = jwt.decode(
+                token,
+                self.secret,
+                algorithms=["HS256"],
+                leeway=_LEEWAY,
+                options={"require": ["sub", "exp", "iat", "ver"]},
+            )
+            version = claims["ver"]
+            if type(version) is not int:
+                raise Unauthenticated
+            return Claims(UUID(claims["sub"]), version)
+        except (jwt.InvalidTokenError, ValueError, OverflowError):
+            raise Unauthenticated from None
+
+
+@define
+class Passwords:
+    """Hashes off the event loop, a few at a time. A hash under way can't be cancelled, so its caller waits for it."""
+
+    _limiter: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(HASHES_AT_ONCE))
+
+    async def hash(self, password: str) -> str:
+        self._refuse_when_crowded()
+        return await trio.to_thread.run_sync(_HASHER.hash, password, limiter=self._limiter)
+
+    async def matches(self, stored: str | None, password: str) -> bool:
+        """Take the same time whether or not there is something to compare with."""
+        self._refuse_when_crowded()
+        good = await trio.to_thread.run_sync(_verify, stored or _DECOY, password, limiter=self._limiter)
+        return good and stored is not None
+
+    def _refuse_when_crowded(self) -> None:
+        if self._limiter.statistics().tasks_waiting >= HASHES_WAITING:
+            raise Overloaded(retry_after_s=5)
+
+
+def _verify(stored: str, password: str) -> bool:
+    try:
+        return _HASHER.verify(stored, password)
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        return False
+
+
+def bearer(header: str | None) -> str:
+    """The token of an `Authorization` header. Raise Unauthenticated."""
+    scheme, _, token = (header or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated
+    return token.strip()
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,86 @@
+"""What all connections of one server share: the app, the limits, who is waiting, and whether it is closing time."""
+
+from collections.abc import Awaitable, Callable
+import math
+from typing import Final, Protocol
+from wsgiref.handlers import format_date_time
+
+from attrs import define, field
+from hypercorn.typing import ASGIFramework
+import structlog
+import trio
+
+from opendesk.web.http_request import Head
+from opendesk.web.limits import Limits
+from opendesk.web.transport import Address, Stream
+
+log = structlog.get_logger()
+
+# Who is flooded with connections must not be flooded with lines about them.
+_REPORT_EVERY_S: Final = 60.0
+
+
+@define
+class Upgrade:
+    """A WebSocket handshake that came in: who takes it over owns the stream until its call returns."""
+
+    stream: Stream
+    head: Head
+    # What the client sent after the head, already read.
+    rest: bytes
+    client: Address | None
+
+
+# Whether it was taken over. One that wasn't must be left untouched.
+TakeOver = Callable[[Upgrade], Awaitable[bool]]
+
+
+class Waiting(Protocol):
+    """A connection that waits for a request; `begun` when a part of one is there."""
+
+    @property
+    def begun(self) -> bool: ...
+
+
+@define(eq=False)
+class Door:
+    app: ASGIFramework
+    limits: Limits
+    new_id: Callable[[], str]
+    clock: Callable[[], float]
+    upgrade: TakeOver | None = None
+    draining: bool = False
+    open: int = 0
+    # Who waits, longest first, with the scope that ends the wait.
+    waiting: dict[Waiting, trio.CancelScope] = field(factory=dict)
+    _reported_s: float = -math.inf
+    _date_s: int = -1
+    _date: bytes = b""
+
+    def drain(self) -> None:
+        """Close what is idle. From now on every answer is its connection's last."""
+        self.draining = True
+        for connection, scope in self.waiting.items():
+            if not connection.begun:
+                scope.cancel()
+
+    def make_room(self) -> bool:
+        """End the longest wait. False if everyone is being served."""
+        if not self.waiting:
+            return False
+        longest = next(iter(self.waiting))
+        self.waiting.pop(longest).cancel()
+        return True
+
+    def report_full(self) -> None:
+        if trio.current_time() >= self._reported_s + _REPORT_EVERY_S:
+            self._reported_s = trio.current_time()
+            log.warning("http.full", connections=self.open, limit=self.limits.connections, waiting=len(self.waiting))
+
+    def date(self) -> bytes:
+        """The field line, made once a second."""
+        now_s = int(self.clock())
+        if now_s != self._date_s:
+            self._date_s = now_s
+            self._date = b"date: %b\r\n" % format_date_time(now_s).encode("ascii")
+        return self._date

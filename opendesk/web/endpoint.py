@@ -1,0 +1,219 @@
+"""What a call is: declared as data, answered by one pipeline, published as OpenAPI. Knows nothing of the web framework."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum, auto
+import re
+import secrets
+from typing import Any, Final
+from uuid import UUID
+
+from attrs import define, field, frozen
+
+from opendesk.errors import Forbidden, NotFound, OpenDeskError, Unauthenticated, ValidationFailed
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.pool import Pool
+from opendesk.postgres.retry import retrying
+from opendesk.web.auth import Caller, Claims, Tokens, bearer
+from opendesk.web.idempotency import Guard, StoredAnswer
+from opendesk.web.wire import dump_json, structure_body, structure_query
+
+# A request id of the caller's is taken if it can do no harm in a log.
+_SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class Access(Enum):
+    """Who may call; whose thing it is, the handler asks."""
+
+    ANYONE = auto()
+    USER = auto()
+    ADMIN = auto()
+
+
+@frozen
+class WebRequest:
+    """An HTTP request, whole. Header names are in lower case."""
+
+    method: str
+    path: str
+    query: tuple[tuple[str, str], ...]
+    headers: Mapping[str, str]
+    body: bytes
+    address: str
+    request_id: str
+    hearsay: bool = False  # it carries another's address, on the word of nobody we trust
+
+
+@frozen
+class Answer:
+    """What a handler found: a status and a value for `to_wire`; None has no body."""
+
+    value: Any = None
+    status: int = 200
+
+
+@frozen
+class Reply:
+    """What goes back: rendered."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@frozen
+class Call:
+    """One call, checked: who, which ids, what was sent."""
+
+    request: WebRequest
+    ids: Mapping[str, UUID]
+    body: Any
+    query: Any
+    claims: Claims | None
+    user: Caller | None
+
+    @property
+    def caller(self) -> Caller:
+        """Only of endpoints that want a user."""
+        if self.user is None:
+            raise Unauthenticated
+        return self.user
+
+
+Handler = Callable[[Call], Awaitable[Answer | Reply]]
+Unit = Callable[[Call, TrioConnection], Awaitable[Answer]]
+
+
+@frozen
+class Endpoint:
+    """A call of the API.
+
+    `unit` gets a connection (in a transaction, when the caller sent an Idempotency-Key and `guarded` is set); `handler` none, because it
+    waits for something else than the database. A `hot` one looks the user up itself, together with what it does.
+    """
+
+    method: str
+    path: str
+    summary: str
+    answers: Mapping[int, Any]
+    unit: Unit | None = None
+    handler: Handler | None = None
+    access: Access = Access.USER
+    body: type | None = None
+    body_optional: bool = False
+    query: type | None = None
+    guarded: bool = False
+    hot: bool = False
+    tag: str = "sessions"
+    errors: tuple[type[OpenDeskError], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+@define
+class Api:
+    """Answers endpoints: token, body, query, idempotency, handler, rendering."""
+
+    pool: Pool
+    tokens: Tokens
+    find_caller: Callable[[TrioConnection, Claims], Awaitable[Caller | None]]
+    _new_id: Callable[[], str] = field(default=lambda: secrets.token_hex(16))
+
+    def request_id(self, sent: str | None) -> str:
+        return sent if sent and _SANE_REQUEST_ID.fullmatch(sent) else self._new_id()
+
+    async def answer(self, endpoint: Endpoint, request: WebRequest, ids: Mapping[str, str]) -> Reply:
+        """Raise what the caller is to be told."""
+        claims = self._claims(endpoint, request)
+        if endpoint.handler is not None:
+            user = await self._user(claims) if claims and not endpoint.hot else None
+            return _rendered(await endpoint.handler(_checked(endpoint, request, ids, claims, user)))
+        async with self.pool.connection() as conn:
+            user = await self._admitted(conn, endpoint, claims) if claims else None
+            return await self._in_unit(conn, endpoint, _checked(endpoint, request, ids, claims, user))
+
+    def _claims(self, endpoint: Endpoint, request: WebRequest) -> Claims | None:
+        if endpoint.access is Access.ANYONE:
+            return None
+        return self.tokens.verify(bearer(request.headers.get("authorization")))
+
+    async def _user(self, claims: Claims) -> Caller:
+        async with self.pool.connection() as conn:
+            return await self._known(conn, claims)
+
+    async def _known(self, conn: TrioConnection, claims: Claims) -> Caller:
+        caller = await self.find_caller(conn, claims)
+        if caller is None:
+            raise Unauthenticated
+        return caller
+
+    async def _admitted(self, conn: TrioConnection, endpoint: Endpoint, claims: Claims) -> Caller:
+        caller = await self._known(conn, claims)
+        if endpoint.access is Access.ADMIN and not caller.is_admin:
+            raise Forbidden("only an admin may do this")
+        return caller
+
+    async def _in_unit(self, conn: TrioConnection, endpoint: Endpoint, call: Call) -> Reply:
+        unit = endpoint.unit
+        assert unit is not None
+
+        async def once() -> StoredAnswer:
+            answer = await unit(call, conn)
+            return StoredAnswer(answer.status, b"" if answer.value is None else dump_json(answer.value))
+
+        key = call.request.headers.get("idempotency-key")
+        if not endpoint.guarded or key is None:
+            return _reply(await retrying(once))
+        request = call.request
+        guard = Guard.of(call.caller.id, key, request.method, request.path, request.body)
+        return _reply(await retrying(lambda: guard.run(conn, once)))
+
+
+def _checked(
+    endpoint: Endpoint, request: WebRequest, ids: Mapping[str, str], claims: Claims | None, user: Caller | None
+) -> Call:
+    return Call(request, _uuids(ids), _body(endpoint, request), _query(endpoint, request), claims, user)
+
+
+def _uuids(ids: Mapping[str, str]) -> dict[str, UUID]:
+    try:
+        return {name: UUID(text) for name, text in ids.items()}
+    except ValueError:
+        raise NotFound from None
+
+
+def _body(endpoint: Endpoint, request: WebRequest) -> Any:
+    if endpoint.body is None:
+        if request.body.strip():
+            # An empty object says as much as an empty body, and some clients always send one.
+            structure_body(request.body, Nothing)
+        return None
+    if endpoint.body_optional and not request.body.strip():
+        return endpoint.body()
+    return structure_body(request.body, endpoint.body)
+
+
+def _query(endpoint: Endpoint, request: WebRequest) -> Any:
+    if endpoint.query is None:
+        if request.query:
+            raise ValidationFailed(f"this call has no query parameter {request.query[0][0][:64]}")
+        return None
+    return structure_query(request.query, endpoint.query)
+
+
+def _rendered(answer: Answer | Reply) -> Reply:
+    if isinstance(answer, Reply):
+        return answer
+    return Reply(answer.status, b"" if answer.value is None else dump_json(answer.value))
+
+
+def _reply(stored: StoredAnswer) -> Reply:
+    headers = (("Idempotent-Replayed", "true"),) if stored.replayed else ()
+    return Reply(stored.status, stored.body, headers=headers)
+
+
+@frozen
+class Nothing:
+    """A body without fields."""

@@ -1,0 +1,83 @@
+"""Listening sockets, from `host:port`, `unix:/path` or `fd://3` (passed by systemd)."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+import errno
+import os
+from pathlib import Path
+import socket
+import stat
+from typing import Final
+
+# Connections that the kernel keeps until we take them: a burst of clients after a restart.
+_BACKLOG: Final = 1024
+
+
+def listen(binds: Sequence[str]) -> list[socket.socket]:
+    """All or none. Raise ValueError for a bind that doesn't parse, OSError for one that can't be had."""
+    with ExitStack() as opened:
+        sockets = [opened.enter_context(_listen(bind)) for bind in binds]
+        opened.pop_all()
+        return sockets
+
+
+def _listen(bind: str) -> socket.socket:
+    if bind.startswith("unix:"):
+        return _on_path(Path(bind.removeprefix("unix:")))
+    if bind.startswith("fd://"):
+        return _passed(bind)
+    return _on_port(bind)
+
+
+def _on_port(bind: str) -> socket.socket:
+    host, _, port = bind.rpartition(":")
+    if not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 — the largest port
+        raise ValueError(f"bind must be host:port, unix:/path or fd://number, not {bind!r}")
+    host = host.removeprefix("[").removesuffix("]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with ExitStack() as opened:
+        sock = opened.enter_context(socket.socket(family, socket.SOCK_STREAM))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # Else IPv4 clients would have two spellings of their address, and no second socket could take 0.0.0.0.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, int(port)))
+        return _listening(sock, opened)
+
+
+def _on_path(path: Path) -> socket.socket:
+    with ExitStack() as opened:
+        sock = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        _remove_stale(path)
+        sock.bind(os.fspath(path))
+        return _listening(sock, opened)
+
+
+def _remove_stale(path: Path) -> None:
+    """A socket that nobody listens on is what a killed daemon left. Raise OSError if somebody does."""
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            return
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        if probe.connect_ex(os.fspath(path)) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, "somebody is listening there", os.fspath(path))
+    path.unlink()
+
+
+def _passed(bind: str) -> socket.socket:
+    number = bind.removeprefix("fd://")
+    if not number.isdecimal():
+        raise ValueError(f"bind must be fd:// and a number, not {bind!r}")
+    with ExitStack() as opened:
+        sock = opened.enter_context(socket.socket(fileno=int(number)))
+        if sock.type != socket.SOCK_STREAM:
+            raise ValueError(f"{bind} is not a stream socket")
+        return _listening(sock, opened)
+
+
+def _listening(sock: socket.socket, opened: ExitStack) -> socket.socket:
+    sock.listen(_BACKLOG)
+    opened.pop_all()
+    return sock

@@ -1,0 +1,53 @@
+"""Errors as `application/problem+json` (RFC 9457), with the members that older clients read."""
+
+from typing import Any
+
+import psycopg
+
+from opendesk.errors import DatabaseUnavailable, OpenDeskError
+from opendesk.web.wire import dump_json
+
+PROBLEM_JSON = "application/problem+json"
+
+# What a caller is told to wait when the database is away: the pool finds it again at once when it is back.
+DATABASE_RETRY_S = 5
+
+# 57P01–57P03: the server is shutting down, crashed, or starting; 53300: it has no connection left; 57014: our statement time-out.
+_AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
+
+
+def as_expected(error: BaseException) -> OpenDeskError | None:
+    """The error that callers are told for this one; None for one that nobody expected."""
+    if isinstance(error, OpenDeskError):
+        return error
+    if isinstance(error, _AWAY):
+        return DatabaseUnavailable(retry_after_s=DATABASE_RETRY_S)
+    return None
+
+
+def problem(
+    *, status: int, code: str, title: str, detail: str, trace_id: str, errors: tuple[Any, ...] = ()
+) -> dict[str, Any]:
+    members = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "error": detail,
+        "traceId": trace_id,
+    }
+    return {**members, "errors": errors} if errors else members
+
+
+def render(error: OpenDeskError, trace_id: str) -> bytes:
+    return dump_json(
+        problem(
+            status=error.status,
+            code=error.code,
+            title=error.title(),
+            detail=error.detail,
+            trace_id=trace_id,
+            errors=error.errors,
+        )
+    )

@@ -1,0 +1,203 @@
+"""From a request to what goes back: errors become problems, every answer gets its id, its origin and its place in the metrics."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from attrs import define, evolve, frozen
+import structlog
+import trio
+
+from opendesk.errors import NotFound, OpenDeskError, Overloaded, Unauthenticated
+from opendesk.ops.metrics import Metrics
+from opendesk.web.endpoint import Api, Endpoint, Reply, WebRequest
+from opendesk.web.problems import PROBLEM_JSON, as_expected, render
+
+log = structlog.get_logger()
+
+Network = IPv4Network | IPv6Network
+
+# For one call from beginning to end: statements have their own, shorter limits.
+CALL_S: Final = 20.0
+
+# Of a query string: more than any call here takes.
+MAX_QUERY_FIELDS: Final = 20
+
+_EXPOSED: Final = "X-Request-ID, Idempotent-Replayed, Retry-After"
+_PREFLIGHT_AGE_S: Final = 600
+
+
+class MethodNotAllowed(OpenDeskError):
+    """The path doesn't have this method."""
+
+    status, code = 405, "METHOD_NOT_ALLOWED"
+
+    def __init__(self, allowed: str) -> None:
+        super().__init__(f"this path has {allowed}")
+        self.allowed = allowed
+
+
+@frozen
+class Origins:
+    """Which browsers' pages may read answers (CORS_ORIGINS)."""
+
+    allowed: frozenset[str]
+
+    def headers(self, origin: str | None) -> tuple[tuple[str, str], ...]:
+        if not self.allowed:
+            return ()
+        if origin not in self.allowed or origin is None:
+            return (("Vary", "Origin"),)
+        return (
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Expose-Headers", _EXPOSED),
+            ("Vary", "Origin"),
+        )
+
+    def preflight(self, request: WebRequest) -> Reply | None:
+        """The answer to a browser that asks first; None for any other request."""
+        wanted = request.headers.get("access-control-request-method")
+        origin = request.headers.get("origin")
+        if request.method != "OPTIONS" or wanted is None or origin not in self.allowed:
+            return None
+        allow = (
+            ("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE"),
+            ("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, X-Request-ID"),
+            ("Access-Control-Max-Age", str(_PREFLIGHT_AGE_S)),
+        )
+        return Reply(204, b"", headers=allow)
+
+
+@frozen
+class Proxies:
+    """Whose word on the caller's address counts (TRUSTED_PROXIES). A Unix socket's other end is a local program: a proxy of ours."""
+
+    trusted: tuple[Network, ...]
+
+    def address(self, peer: str | None, forwarded: str | None) -> str:
+        """The nearest address that isn't a trusted proxy's."""
+        hops = [hop.strip() for hop in (forwarded or "").split(",") if hop.strip()]
+        address = peer or "unix"
+        while hops and self.trusts(address):
+            hop = hops.pop()
+            if not _is_address(hop):
+                break
+            address = hop
+        return address
+
+    def trusts(self, address: str) -> bool:
+        if address == "unix":
+            return True
+        return _is_address(address) and any(ip_address(address) in network for network in self.trusted)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def web_request(
+    scope: Mapping[str, Any], body: bytes, *, proxies: Proxies, request_id: Callable[[str | None], str]
+) -> WebRequest:
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    client = scope.get("client")
+    return WebRequest(
+        method=scope["method"],
+        path=scope["path"],
+        query=_query(scope["query_string"]),
+        headers=headers,
+        body=body,
+        address=proxies.address(client[0] if client else None, headers.get("x-forwarded-for")),
+        hearsay="x-forwarded-for" in headers and not proxies.trusts(client[0] if client else "unix"),
+        request_id=request_id(headers.get("x-request-id")),
+    )
+
+
+def _query(raw: bytes) -> tuple[tuple[str, str], ...]:
+    if not raw:
+        return ()
+    try:
+        return tuple(parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS))
+    except ValueError:  # more fields than that: none of ours is among them
+        return (("too many parameters", ""),)
+
+
+@define
+class Responder:
+    """What both the framework's routes and the hot path answer with."""
+
+    api: Api
+    origins: Origins
+    proxies: Proxies
+    metrics: Metrics
+
+    def request(self, scope: Mapping[str, Any], body: bytes) -> WebRequest:
+        return web_request(scope, body, proxies=self.proxies, request_id=self.api.request_id)
+
+    async def respond(self, endpoint: Endpoint, request: WebRequest, ids: Mapping[str, str]) -> Reply:
+        """Never raise but for cancellation."""
+
+        async def answer() -> Reply:
+            if endpoint.hot:  # it waits for a batch, which has its own limits
+                return await self.api.answer(endpoint, request, ids)
+            with trio.move_on_after(CALL_S):
+                return await self.api.answer(endpoint, request, ids)
+            raise Overloaded("the call took too long", retry_after_s=5)
+
+        return await self._told(request, endpoint.path, answer)
+
+    async def refuse(self, request: WebRequest, error: OpenDeskError) -> Reply:
+        """For a request that no endpoint is there for."""
+
+        async def answer() -> Reply:
+            raise error
+
+        return await self._told(request, None, answer)
+
+    async def _told(self, request: WebRequest, route: str | None, answer: Callable[[], Awaitable[Reply]]) -> Reply:
+        begun_s = trio.current_time()
+        try:
+            reply = await answer()
+        except Exception as error:  # noqa: BLE001  # the edge: whatever it is, the caller gets a problem and the log the rest
+            reply = _problem(error, request, route)
+        took_s = trio.current_time() - begun_s
+        self.metrics.request_answered(request.method, route, reply.status, took_s)
+        log.debug(
+            "http.request",
+            method=request.method,
+            route=route,
+            status=reply.status,
+            ms=round(took_s * 1000, 1),
+            traceId=request.request_id,
+        )
+        own = (("X-Request-ID", request.request_id), *self.origins.headers(request.headers.get("origin")))
+        return evolve(reply, headers=(*reply.headers, *own))
+
+
+def _problem(error: Exception, request: WebRequest, route: str | None) -> Reply:
+    expected = as_expected(error)
+    if expected is None:
+        log.error("http.failed", method=request.method, route=route, traceId=request.request_id, exc_info=error)
+        expected = OpenDeskError("something went wrong here; the traceId finds it in our log")
+    elif expected.status >= 500:  # noqa: PLR2004  # RFC 9110: server errors
+        log.warning(
+            "http.unavailable", method=request.method, route=route, traceId=request.request_id, error=repr(error)
+        )
+    return Reply(expected.status, render(expected, request.request_id), PROBLEM_JSON, _error_headers(expected))
+
+
+def _error_headers(error: OpenDeskError) -> tuple[tuple[str, str], ...]:
+    headers = [("Retry-After", str(error.retry_after_s))] if error.retry_after_s is not None else []
+    if isinstance(error, Unauthenticated):
+        headers.append(("WWW-Authenticate", "Bearer"))
+    if isinstance(error, MethodNotAllowed):
+        headers.append(("Allow", error.allowed))
+    return tuple(headers)
+
+
+def unknown_path() -> NotFound:
+    return NotFound("there is nothing at this path")

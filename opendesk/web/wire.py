@@ -1,0 +1,295 @@
+"""What the wire carries: JSON in and out, strict requests, camelCase names, times with milliseconds.
+
+Requests and answers are attrs classes. A field's limits stand in its annotation (`Annotated[int, Meta(ge=1)]`), once: the structuring
+here and the published schema (`openapi.py`) both read them there.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+import re
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+from uuid import UUID
+
+import attrs
+import cattrs
+from cattrs.errors import ClassValidationError, ForbiddenExtraKeysError, IterableValidationError
+from cattrs.gen import make_dict_structure_fn, override
+import msgspec
+from msgspec import Meta
+
+from opendesk.errors import FieldFault, InvalidJson, ValidationFailed
+
+# PostgreSQL's text can't hold NUL, and no name here has a use for the other control characters but tab and line ends.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+
+T = TypeVar("T")
+
+# JSON numbers beyond 2**53 are not the same in every program (RFC 8259, section 6).
+LARGEST_INTEGER: Final = 2**53 - 1
+
+
+def camel(name: str) -> str:
+    head, *rest = name.rstrip("_").split("_")
+    return head + "".join(part.capitalize() for part in rest)
+
+
+# ---- in
+
+
+def _type_name(cls: type) -> str:
+    return {bool: "true or false", int: "an integer", str: "a string", float: "a number"}.get(cls, cls.__name__)
+
+
+def _strict(cls: type) -> Callable[[Any, Any], Any]:
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not cls:
+            raise ValueError(f"must be {_type_name(cls)}")
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            raise ValueError("is too large")
+        if isinstance(value, str) and _CONTROL.search(value):
+            raise ValueError("must not contain control characters")
+        return value
+
+    return structure
+
+
+def _structure_uuid(value: Any, _: Any) -> UUID:
+    if isinstance(value, str) and len(value) == len("00000000-0000-0000-0000-000000000000"):
+        try:
+            return UUID(value)
+        except ValueError:
+            pass
+    raise ValueError("must be a UUID")
+
+
+def _structure_enum(value: Any, cls: type[StrEnum]) -> StrEnum:
+    if isinstance(value, str):
+        try:
+            return cls(value)
+        except ValueError:
+            pass
+    raise ValueError(f"must be one of {', '.join(cls)}")
+
+
+def _check_meta(value: Any, meta: Meta) -> None:
+    """Raise ValueError with what is allowed."""
+    if meta.ge is not None and value < meta.ge:
+        raise ValueError(f"must be at least {meta.ge}")
+    if meta.le is not None and value > meta.le:
+        raise ValueError(f"must be at most {meta.le}")
+    if meta.min_length is not None and len(value) < meta.min_length:
+        raise ValueError(f"must have at least {meta.min_length} of length")
+    if meta.max_length is not None and len(value) > meta.max_length:
+        raise ValueError(f"must have at most {meta.max_length} of length")
+    if meta.pattern is not None and re.search(meta.pattern, value) is None:
+        raise ValueError(f"must match {meta.pattern}")
+
+
+def _structure_annotated(converter: cattrs.Converter) -> Callable[[type], Callable[[Any, Any], Any]]:
+    def factory(cls: type) -> Callable[[Any, Any], Any]:
+        base, *extras = get_args(cls)
+        metas = [extra for extra in extras if isinstance(extra, Meta)]
+
+        def structure(value: Any, _: Any) -> Any:
+            structured = converter.structure(value, base)
+            for meta in metas:
+                _check_meta(structured, meta)
+            return structured
+
+        return structure
+
+    return factory
+
+
+def _structure_attrs(converter: cattrs.Converter) -> Callable[[type], Callable[[Any, Any], Any]]:
+    def factory(cls: type) -> Callable[[Any, Any], Any]:
+        names: dict[str, Any] = {a.name: override(rename=camel(a.name)) for a in attrs.fields(cls)}
+        structure: Any = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **names)
+
+        def strictly(value: Any, want: Any) -> Any:
+            if not isinstance(value, dict):
+                raise ValueError("must be an object")
+            return structure(value, want)
+
+        return strictly
+
+    return factory
+
+
+def _structure_tuple(converter: cattrs.Converter) -> Callable[[type], Callable[[Any, Any], Any]]:
+    """`tuple[X, ...]` from a JSON array."""
+
+    def factory(cls: type) -> Callable[[Any, Any], Any]:
+        item = get_args(cls)[0]
+
+        def structure(value: Any, _: Any) -> tuple[Any, ...]:
+            if not isinstance(value, list):
+                raise ValueError("must be an array")
+            return tuple(converter.structure(value, list[item]))  # type: ignore[valid-type]  # item is a run-time type
+
+        return structure
+
+    return factory
+
+
+def _is_choice(cls: Any) -> bool:
+    """A union of more than one type and None, which cattrs handles itself."""
+    return get_origin(cls) in (Union, UnionType) and len([c for c in get_args(cls) if c is not NoneType]) > 1
+
+
+def _structure_choice(converter: cattrs.Converter) -> Callable[[type], Callable[[Any, Any], Any]]:
+    """The first type of the union that takes the value."""
+
+    def factory(cls: type) -> Callable[[Any, Any], Any]:
+        options = [option for option in get_args(cls) if option is not NoneType]
+        nothing = NoneType in get_args(cls)
+
+        def structure(value: Any, _: Any) -> Any:
+            if value is None and nothing:
+                return None
+            for option in options:
+                try:
+                    return converter.structure(value, option)
+                except ValueError:
+                    continue
+            raise ValueError(f"must be {' or '.join(map(_type_name, options))}")
+
+        return structure
+
+    return factory
+
+
+def _is_a(origin: Any) -> Callable[[Any], bool]:
+    return lambda cls: get_origin(cls) is origin
+
+
+def _make_converter() -> cattrs.Converter:
+    converter = cattrs.Converter(detailed_validation=True)
+    for cls in (int, str, bool):
+        converter.register_structure_hook(cls, _strict(cls))
+    # Of a class's ancestors the nearest counts: without this, enums would be taken for any text.
+    converter.register_structure_hook(StrEnum, _structure_enum)
+    converter.register_structure_hook(UUID, _structure_uuid)
+    converter.register_structure_hook_factory(_is_a(Annotated), _structure_annotated(converter))
+    converter.register_structure_hook_factory(attrs.has, _structure_attrs(converter))
+    converter.register_structure_hook_factory(_is_a(tuple), _structure_tuple(converter))
+    converter.register_structure_hook_factory(_is_choice, _structure_choice(converter))
+    return converter
+
+
+def _from_text(base: type, parse: Callable[[str], Any]) -> Callable[[Any, Any], Any]:
+    def structure(value: Any, _: Any) -> Any:
+        try:
+            return parse(value)
+        except ValueError:
+            raise ValueError(f"must be {_type_name(base)}") from None
+
+    return structure
+
+
+def _parse_int(text: str) -> int:
+    if re.fullmatch(r"-?[0-9]{1,16}", text) is None:
+        raise ValueError(text)
+    return int(text)
+
+
+_BODY: Final = _make_converter()
+_QUERY: Final = _make_converter()
+_QUERY.register_structure_hook(int, _from_text(int, _parse_int))
+
+
+def _faults(error: BaseException, pointer: str = "") -> list[FieldFault]:
+    """Every fault of a cattrs error, with the JSON Pointer of its place (RFC 6901)."""
+    if isinstance(error, ClassValidationError):
+        noted, bare = error.group_exceptions()
+        inner = [f for e, note in noted for f in _faults(e, f"{pointer}/{camel(note.name)}")]
+        return inner + [f for e in bare for f in _faults(e, pointer)]
+    if isinstance(error, IterableValidationError):
+        listed, bare = error.group_exceptions()
+        inner = [f for e, note in listed for f in _faults(e, f"{pointer}/{note.index}")]
+        return inner + [f for e in bare for f in _faults(e, pointer)]
+    if isinstance(error, ForbiddenExtraKeysError):
+        names = sorted(name[:64].replace("~", "~0").replace("/", "~1") for name in error.extra_fields)
+        return [FieldFault(f"{pointer}/{name}", "is not a field of this request") for name in names]
+    if isinstance(error, KeyError):
+        return [FieldFault(pointer, "is missing")]
+    return [FieldFault(pointer, str(error) if isinstance(error, ValueError) else "has the wrong type")]
+
+
+# A request with a thousand unknown fields gets told of the first ones.
+MAX_FAULTS_TOLD: Final = 20
+
+
+def _structured(converter: cattrs.Converter, value: Any, cls: type[T]) -> T:
+    try:
+        return converter.structure(value, cls)
+    except Exception as error:  # noqa: BLE001  # cattrs passes on whatever a hook raised, in groups
+        faults = _faults(error)[:MAX_FAULTS_TOLD]
+        first = faults[0]
+        raise ValidationFailed(f"{first.pointer or 'the request'} {first.detail}", errors=faults) from None
+
+
+def parse_json(body: bytes) -> Any:
+    """Raise InvalidJson with where it went wrong."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidJson(f"the body is not JSON: {error}") from None
+
+
+def structure_body(body: bytes, cls: type[T]) -> T:
+    return _structured(_BODY, parse_json(body), cls)
+
+
+def structure_query(pairs: Sequence[tuple[str, str]], cls: type[T]) -> T:
+    """Unknown and repeated parameters are refused: a filter with a misspelt name would show everything."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValidationFailed("a query parameter is given twice")
+    return _structured(_QUERY, value, cls)
+
+
+# ---- out
+
+
+def rfc3339(moment: datetime) -> str:
+    """UTC with milliseconds, cut, not rounded: a time told is never later than the fact."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+def _plain_decimal(value: Decimal) -> str:
+    text = format(value, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+_WIRE_NAMES: dict[type, tuple[tuple[str, str], ...]] = {}  # bounded by the number of attrs classes
+
+
+def _wire_names(cls: type) -> tuple[tuple[str, str], ...]:
+    if cls not in _WIRE_NAMES:
+        _WIRE_NAMES[cls] = tuple((a.name, camel(a.name)) for a in attrs.fields(cls))
+    return _WIRE_NAMES[cls]
+
+
+def to_wire(value: Any) -> Any:
+    """Only what JSON knows, with the wire's names."""
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if attrs.has(type(value)):
+        return {wire: to_wire(getattr(value, name)) for name, wire in _wire_names(type(value))}
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, Decimal):
+        return _plain_decimal(value)
+    if isinstance(value, Mapping):
+        return {key: to_wire(item) for key, item in value.items()}
+    return [to_wire(item) for item in value]
+
+
+def dump_json(value: Any) -> bytes:
+    return msgspec.json.encode(to_wire(value))

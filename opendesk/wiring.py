@@ -1,0 +1,115 @@
+"""What the daemon is made of, put together; nothing runs yet."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import timedelta
+import secrets as random
+from typing import Final
+
+from attrs import frozen
+
+from opendesk.ops.metrics import Metrics
+from opendesk.postgres.pool import Pool
+from opendesk.rental import api as rental
+from opendesk.rental import users
+from opendesk.rental.heartbeats import Heartbeats
+from opendesk.rental.timers import Periods, Timers
+from opendesk.settings import Settings
+from opendesk.settings.secret import any_matches
+from opendesk.web import health
+from opendesk.web.app import Application, make_app
+from opendesk.web.auth import Passwords, Tokens, utc_now
+from opendesk.web.endpoint import Api, Endpoint
+from opendesk.web.openapi import document
+from opendesk.web.responder import Origins, Proxies, Responder
+from opendesk.web.wire import dump_json
+
+# RFC 7518, section 3.2: a key for HS256 has at least the size of the hash.
+_JWT_SECRET_BYTES: Final = 32
+
+# The first daemon that asks makes it; all of one database use the same.
+_KEEP_KEY = """
+    WITH made AS (
+        INSERT INTO secrets (name, value) VALUES (%(name)s, %(value)s) ON CONFLICT (name) DO NOTHING RETURNING value
+    )
+    SELECT value FROM made UNION ALL SELECT value FROM secrets WHERE name = %(name)s LIMIT 1
+"""
+
+
+@frozen
+class Services:
+    """What runs, and what answers."""
+
+    app: Application
+    heartbeats: Heartbeats
+    timers: Timers
+
+
+async def wire(
+    settings: Settings, pool: Pool, metrics: Metrics, *, ready: Callable[[], Awaitable[Mapping[str, bool]]]
+) -> Services:
+    tokens = Tokens(await _jwt_secret(settings, pool), settings.jwt_expires_in)
+    heartbeats = Heartbeats(pool, metrics)
+    timers = Timers(pool, _periods(settings), heartbeats, metrics)
+    api = rental.RentalApi(
+        pool=pool,
+        tokens=tokens,
+        passwords=Passwords(),
+        heartbeats=heartbeats,
+        terms=_terms(settings),
+        metrics=metrics,
+        clock=utc_now,
+        listening_since=lambda: timers.listening_since,
+    )
+    calls = all_endpoints(
+        rental.endpoints(api),
+        health.Health(
+            parts=ready,
+            metrics=metrics,
+            allowed=settings.metrics_allow,
+            matches_token=lambda token: any_matches(settings.relay_token, token),
+        ),
+    )
+    responder = Responder(
+        Api(pool, tokens, users.find_caller),
+        Origins(frozenset(settings.cors_origins)),
+        Proxies(settings.trusted_proxies),
+        metrics,
+    )
+    return Services(make_app(calls, responder), heartbeats, timers)
+
+
+def all_endpoints(rental_calls: tuple[Endpoint, ...], shown: health.Health) -> tuple[Endpoint, ...]:
+    """Every call, the document of them all among them."""
+    calls = (*rental_calls, *health.endpoints(shown))
+    shown.document = dump_json(document(calls))
+    return calls
+
+
+async def _jwt_secret(settings: Settings, pool: Pool) -> bytes:
+    if settings.jwt_secret is not None:
+        return settings.jwt_secret.reveal_bytes()
+    values = {"name": "jwt", "value": random.token_bytes(_JWT_SECRET_BYTES)}
+    async with pool.connection() as conn:
+        # A row that another daemon is just inserting is seen by the second look.
+        row = await conn.fetch_one(_KEEP_KEY, values) or await conn.fetch_one(_KEEP_KEY, values)
+    assert row is not None
+    return bytes(row[0])
+
+
+def _terms(settings: Settings) -> rental.Terms:
+    return rental.Terms(
+        currency=settings.currency,
+        fee_rate=settings.platform_fee_rate,
+        penalty_rate=settings.host_penalty_rate,
+        heartbeat_timeout=timedelta(milliseconds=settings.host_heartbeat_timeout_ms),
+    )
+
+
+def _periods(settings: Settings) -> Periods:
+    return Periods(
+        expiration_s=settings.session_expiration_interval_ms / 1000,
+        pending_timeout_ms=settings.session_pending_timeout_ms,
+        host_check_s=settings.host_heartbeat_check_interval_ms / 1000,
+        host_timeout=timedelta(milliseconds=settings.host_heartbeat_timeout_ms),
+        host_timeout_active=timedelta(milliseconds=settings.host_heartbeat_timeout_active_ms),
+    )

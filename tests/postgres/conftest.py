@@ -1,0 +1,133 @@
+"""A gate before the server, which a test may shut or hold, and a second look at what the server does."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+import shutil
+import tempfile
+from typing import Any
+
+from attrs import define, field
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+import pytest
+import trio
+
+SOCKET = ".s.PGSQL.5432"
+
+
+@define
+class Gate:
+    """Passes connections on to a server's Unix socket. Runs in the test's own loop."""
+
+    conninfo: str
+    path: str
+    target: str
+    nursery: trio.Nursery
+    opened: int = 0
+    _listener: trio.SocketListener | None = None
+    _passing: set[trio.CancelScope] = field(factory=set)
+    _flow: trio.Event = field(factory=trio.Event)
+
+    async def open(self) -> None:
+        """Let connections in."""
+        sock = trio.socket.socket(trio.socket.AF_UNIX)
+        with suppress(FileNotFoundError):
+            Path(self.path).unlink()
+        await sock.bind(self.path)
+        sock.listen(100)
+        self._listener = trio.SocketListener(sock)
+        self._flow.set()
+        self.nursery.start_soon(self._accept, self._listener)
+
+    async def shut(self) -> None:
+        """Refuse connections and cut those that there are."""
+        assert self._listener is not None
+        await self._listener.aclose()
+        self.cut()
+
+    def cut(self) -> None:
+        for scope in self._passing:
+            scope.cancel()
+
+    def hold(self) -> None:
+        """Take connections and bytes, but pass nothing on, in either direction."""
+        self._flow = trio.Event()
+
+    def release(self) -> None:
+        self._flow.set()
+
+    async def _accept(self, listener: trio.SocketListener) -> None:
+        with suppress(trio.ClosedResourceError):
+            while True:
+                self.nursery.start_soon(self._pass_on, await listener.accept())
+
+    async def _pass_on(self, client: trio.SocketStream) -> None:
+        self.opened += 1
+        with trio.CancelScope() as scope:
+            self._passing.add(scope)
+            async with client:
+                await self._flow.wait()
+                async with await trio.open_unix_socket(self.target) as server, trio.open_nursery() as nursery:
+                    nursery.start_soon(self._pump, client, server, scope)
+                    nursery.start_soon(self._pump, server, client, scope)
+        self._passing.discard(scope)
+
+    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream, scope: trio.CancelScope) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in source:
+                await self._flow.wait()
+                await sink.send_all(data)
+        scope.cancel()
+
+
+@pytest.fixture
+async def gate(conninfo: str, nursery: trio.Nursery) -> AsyncIterator[Gate]:
+    folder = tempfile.mkdtemp(prefix="gate-", dir="/tmp")  # short: a socket's path holds 103 bytes
+    target = f"{conninfo_to_dict(conninfo)['host']}/{SOCKET}"
+    made = Gate(make_conninfo(conninfo, host=folder), f"{folder}/{SOCKET}", target, nursery)
+    await made.open()
+    yield made
+    made.release()
+    await made.shut()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]:
+    """Wait until a condition holds, and return what it gave."""
+
+    async def wait(condition: Callable[[], Awaitable[Any]]) -> Any:
+        with trio.fail_after(10):
+            while not (result := await condition()):
+                await trio.sleep(0.005)
+        return result
+
+    return wait
+
+
+@pytest.fixture
+def look(conninfo: str) -> Callable[[str], list[Any]]:
+    """Ask the server over a connection that has nothing to do with the code under test."""
+
+    def ask(query: str) -> list[Any]:
+        with psycopg.connect(conninfo, autocommit=True) as conn:
+            return [row[0] for row in conn.execute(query.encode())]
+
+    return ask
+
+
+# The statements that this test's database runs at the moment, other than the one that asks.
+RUNNING = """
+    SELECT query FROM pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+       AND state <> 'idle'
+"""
+
+
+@pytest.fixture
+def running(look: Callable[[str], list[Any]]) -> Callable[[], Awaitable[list[Any]]]:
+    async def ask() -> list[Any]:
+        return look(RUNNING)
+
+    return ask

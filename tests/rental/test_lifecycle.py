@@ -1,0 +1,639 @@
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from itertools import product
+from pathlib import Path
+
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import pytest
+
+from opendesk.rental.lifecycle import (
+    HOST_TIMED_OUT,
+    LIVE,
+    NEXT,
+    RELAY_SILENCE,
+    SAYS_NOTHING,
+    ActiveSession,
+    Badge,
+    Caller,
+    Ending,
+    EndReason,
+    EndRequest,
+    Event,
+    NetworkProvider,
+    RelayEvidence,
+    Reliability,
+    Status,
+    acting_as,
+    badge,
+    decide_end,
+    decide_expiry,
+    decide_pending,
+    decide_timeout,
+    minutes_used,
+    reliability_change,
+)
+from opendesk.rental.settlement import FailureReason, Settlement, settle
+
+NONE, HOST, CLIENT, PLATFORM = FailureReason
+CLAIMS = (None, *FailureReason)
+DOC = Path(__file__).parents[2] / "docs" / "settlement.md"
+
+START = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
+TIMEOUT = timedelta(seconds=60)
+INSTANT = timedelta(microseconds=1)
+unhurried = settings(deadline=None, max_examples=300)
+
+
+def at(minutes: float) -> datetime:
+    return START + timedelta(minutes=minutes)
+
+
+END = at(60)
+# Beating, reached directly, nothing seen by a relay.
+SESSION = ActiveSession(
+    start_at=START,
+    end_at=END,
+    minutes_purchased=60,
+    provider=NetworkProvider.DIRECT,
+    last_beat_at=at(29.9),
+)
+BOTH_UP = RelayEvidence(host_down_since=None, client_up_since=at(1), last_byte_at=at(29.99))
+ON_RELAY = evolve(SESSION, provider=NetworkProvider.RELAY, evidence=BOTH_UP)
+
+
+def end(
+    session: ActiveSession,
+    who: Caller,
+    claim: FailureReason | None = None,
+    *,
+    now: datetime | None = None,
+    listening_since: datetime | None = None,
+) -> Ending:
+    now = at(30) if now is None else now
+    return decide_end(session, EndRequest(who, claim, now, TIMEOUT, listening_since))
+
+
+def host_left(at_minute: float, *, last_byte: float | None) -> ActiveSession:
+    """A session on the relay whose host still beats but isn't in the room, while the client is."""
+    last_byte_at = None if last_byte is None else at(last_byte)
+    return evolve(ON_RELAY, evidence=RelayEvidence(at(at_minute), at(1), last_byte_at))
+
+
+# Statuses
+
+
+def test_sessions_go_no_other_way() -> None:
+    allowed = {
+        (Status.PENDING, Event.START): Status.ACTIVE,
+        (Status.PENDING, Event.CANCEL): Status.FAILED,
+        (Status.PENDING, Event.FAIL): Status.FAILED,
+        (Status.ACTIVE, Event.END): Status.ENDED,
+        (Status.ACTIVE, Event.FAIL): Status.FAILED,
+    }
+    for status, event in product(Status, Event):
+        assert NEXT.get((status, event)) == allowed.get((status, event))
+
+
+def test_live_sessions_are_those_with_a_next_status() -> None:
+    assert {status for status, _ in NEXT} == LIVE
+
+
+@pytest.mark.parametrize(
+    ("is_client", "is_host", "is_admin", "caller"),
+    [
+        (True, False, False, Caller.CLIENT),
+        (False, True, False, Caller.HOST),
+        (False, False, True, Caller.ADMIN),
+        (True, False, True, Caller.CLIENT),
+        (False, True, True, Caller.HOST),
+        (False, False, False, None),
+    ],
+)
+def test_an_admin_has_no_more_say_in_a_session_of_their_own(
+    *, is_client: bool, is_host: bool, is_admin: bool, caller: Caller | None
+) -> None:
+    assert acting_as(is_client=is_client, is_host=is_host, is_admin=is_admin) == caller
+
+
+# Minutes
+
+
+@pytest.mark.parametrize(
+    ("used", "minutes"),
+    [
+        (timedelta(), 0),
+        (INSTANT, 1),
+        (timedelta(minutes=1), 1),
+        (timedelta(minutes=1) + INSTANT, 2),
+        (timedelta(minutes=10, seconds=1), 11),
+        (timedelta(minutes=60), 60),
+        (timedelta(minutes=60) + INSTANT, 60),
+        (timedelta(days=3), 60),
+        (-INSTANT, 0),
+        (-timedelta(minutes=5), 0),
+    ],
+)
+def test_minutes_begun_count_whole(used: timedelta, minutes: int) -> None:
+    assert minutes_used(START, START + used, 60) == minutes
+
+
+# Whose fault counts
+
+
+def test_client_s_end_counts_as_nobody_s_fault() -> None:
+    assert end(SESSION, Caller.CLIENT) == Ending(
+        status=Status.ENDED,
+        end_reason=EndReason.ENDED_BY_CLIENT,
+        failure_reason=NONE,
+        claimed_failure_reason=None,
+        ended_at=at(30),
+        minutes_used=30,
+    )
+
+
+def test_client_may_take_the_fault() -> None:
+    ending = end(SESSION, Caller.CLIENT, CLIENT)
+    assert (ending.status, ending.failure_reason, ending.minutes_used) == (Status.FAILED, CLIENT, 30)
+    assert ending.claimed_failure_reason is None
+
+
+@pytest.mark.parametrize("claim", [HOST, PLATFORM])
+def test_client_s_word_against_others_is_kept_as_a_claim(claim: FailureReason) -> None:
+    ending = end(SESSION, Caller.CLIENT, claim)
+    assert (ending.status, ending.failure_reason, ending.claimed_failure_reason) == (Status.ENDED, NONE, claim)
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_host_s_end_before_its_time_is_the_host_s_fault_whatever_it_says(claim: FailureReason | None) -> None:
+    ending = end(SESSION, Caller.HOST, claim, now=END - INSTANT)
+    assert (ending.status, ending.failure_reason) == (Status.FAILED, HOST)
+    assert ending.end_reason == EndReason.ENDED_BY_HOST
+    assert ending.claimed_failure_reason == (None if claim is HOST else claim)
+
+
+@pytest.mark.parametrize("claim", [None, NONE, CLIENT, PLATFORM])
+@pytest.mark.parametrize("late", [timedelta(), timedelta(minutes=10)])
+def test_host_s_end_after_its_time_is_no_fault(claim: FailureReason | None, late: timedelta) -> None:
+    ending = end(SESSION, Caller.HOST, claim, now=END + late)
+    assert (ending.status, ending.end_reason, ending.failure_reason) == (Status.ENDED, EndReason.COMPLETED, NONE)
+    assert (ending.ended_at, ending.minutes_used) == (END, 60)
+
+
+def test_host_may_take_the_fault_after_its_time() -> None:
+    ending = end(evolve(SESSION, last_beat_at=at(40)), Caller.HOST, HOST, now=END)
+    assert (ending.status, ending.end_reason) == (Status.FAILED, EndReason.ENDED_BY_HOST)
+    assert (ending.failure_reason, ending.ended_at, ending.minutes_used) == (HOST, END, 40)
+
+
+@pytest.mark.parametrize("claim", FailureReason)
+@pytest.mark.parametrize("now", [at(30), END, at(61)])
+def test_admin_says_whose_fault_it_was(claim: FailureReason, now: datetime) -> None:
+    ending = end(SESSION, Caller.ADMIN, claim, now=now)
+    assert (ending.failure_reason, ending.claimed_failure_reason) == (claim, None)
+    completed = claim is NONE and now >= END
+    assert ending.end_reason == (EndReason.COMPLETED if completed else EndReason.ENDED_BY_ADMIN)
+
+
+def test_admin_who_says_nothing_blames_nobody() -> None:
+    ending = end(SESSION, Caller.ADMIN)
+    assert (ending.status, ending.failure_reason, ending.minutes_used) == (Status.ENDED, NONE, 30)
+
+
+def test_words_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="FailureReason"):
+        EndRequest(Caller.CLIENT, "WEATHER", at(30), TIMEOUT)
+    with pytest.raises(ValueError, match="Caller"):
+        EndRequest("GUEST", None, at(30), TIMEOUT)
+    with pytest.raises(ValueError, match="NetworkProvider"):
+        ActiveSession(START, END, 60, "PIGEON")
+
+
+def test_rows_may_give_their_texts() -> None:
+    session = ActiveSession(START, END, 60, "RELAY", at(29.9), RelayEvidence(at(20), at(1), at(20)))
+    ending = decide_end(session, EndRequest("CLIENT", "HOST", at(30), TIMEOUT))
+    assert (ending.failure_reason, ending.minutes_used) == (HOST, 20)
+
+
+# The client's claim against the host: heartbeats
+
+
+def test_client_s_claim_counts_when_no_heartbeat_came_for_longer_than_the_time_out() -> None:
+    silent = evolve(SESSION, last_beat_at=at(30) - TIMEOUT - INSTANT)
+    ending = end(silent, Caller.CLIENT, HOST)
+    assert (ending.status, ending.failure_reason) == (Status.FAILED, HOST)
+    assert (ending.end_reason, ending.claimed_failure_reason) == (EndReason.ENDED_BY_CLIENT, None)
+
+
+def test_client_s_claim_fails_on_a_silence_no_longer_than_the_time_out() -> None:
+    ending = end(evolve(SESSION, last_beat_at=at(30) - TIMEOUT), Caller.CLIENT, HOST)
+    assert (ending.failure_reason, ending.claimed_failure_reason) == (NONE, HOST)
+
+
+@pytest.mark.parametrize("claim", [None, NONE, PLATFORM])
+def test_silence_that_nobody_claims_is_nobody_s_fault(claim: FailureReason | None) -> None:
+    assert end(evolve(SESSION, last_beat_at=at(10)), Caller.CLIENT, claim).failure_reason is NONE
+
+
+def test_silence_from_before_the_start_counts_too() -> None:
+    ending = end(evolve(SESSION, last_beat_at=at(-0.5)), Caller.CLIENT, HOST, now=at(0.6))
+    assert (ending.failure_reason, ending.minutes_used) == (HOST, 0)
+
+
+def test_a_pc_that_never_beat_is_silent_from_the_start_of_the_session() -> None:
+    never = evolve(SESSION, last_beat_at=None)
+    assert end(never, Caller.CLIENT, HOST, now=START + TIMEOUT).failure_reason is NONE
+    late = end(never, Caller.CLIENT, HOST, now=START + TIMEOUT + INSTANT)
+    assert (late.failure_reason, late.minutes_used) == (HOST, 0)
+
+
+def test_silence_while_the_daemon_was_away_proves_nothing() -> None:
+    silent = evolve(SESSION, last_beat_at=at(10))
+    returned = at(30) - TIMEOUT
+    assert end(silent, Caller.CLIENT, HOST, listening_since=returned).failure_reason is NONE
+    ending = end(silent, Caller.CLIENT, HOST, listening_since=returned - INSTANT)
+    assert (ending.failure_reason, ending.minutes_used) == (HOST, 10)
+    assert end(SESSION, Caller.CLIENT, HOST, listening_since=at(0)).failure_reason is NONE
+
+
+# The client's claim against the host: the relay
+
+
+def test_client_s_claim_counts_when_the_host_left_the_relay() -> None:
+    ending = end(host_left(29.5, last_byte=29.4), Caller.CLIENT, HOST)
+    assert (ending.status, ending.failure_reason, ending.minutes_used) == (Status.FAILED, HOST, 30)
+    assert end(host_left(20, last_byte=19.5), Caller.CLIENT, HOST).minutes_used == 20
+
+
+def test_client_s_claim_counts_when_the_host_never_came_to_the_relay() -> None:
+    ending = end(host_left(1, last_byte=None), Caller.CLIENT, HOST)
+    assert (ending.failure_reason, ending.minutes_used) == (HOST, 0)
+
+
+def test_thirty_seconds_without_a_host_are_needed() -> None:
+    assert timedelta(seconds=30) == RELAY_SILENCE
+    for since, fault in ((at(30) - RELAY_SILENCE, HOST), (at(30) - RELAY_SILENCE + INSTANT, NONE)):
+        left = RelayEvidence(host_down_since=since, client_up_since=at(1), last_byte_at=at(5))
+        assert end(evolve(ON_RELAY, evidence=left), Caller.CLIENT, HOST).failure_reason is fault
+        came = RelayEvidence(host_down_since=at(1), client_up_since=since, last_byte_at=at(5))
+        assert end(evolve(ON_RELAY, evidence=came), Caller.CLIENT, HOST).failure_reason is fault
+
+
+def test_the_host_s_thirty_seconds_begin_with_the_session() -> None:
+    early = RelayEvidence(host_down_since=at(-5), client_up_since=at(-5), last_byte_at=None)
+    session = evolve(ON_RELAY, evidence=early, last_beat_at=START)
+    assert end(session, Caller.CLIENT, HOST, now=START + RELAY_SILENCE - INSTANT).failure_reason is NONE
+    assert end(session, Caller.CLIENT, HOST, now=START + RELAY_SILENCE).failure_reason is HOST
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        None,
+        RelayEvidence(host_down_since=None, client_up_since=at(1), last_byte_at=at(5)),
+        RelayEvidence(host_down_since=at(1), client_up_since=None, last_byte_at=at(5)),
+        RelayEvidence(host_down_since=None, client_up_since=None, last_byte_at=None),
+    ],
+)
+def test_the_relay_proves_nothing_unless_it_saw_the_client_without_the_host(evidence: RelayEvidence | None) -> None:
+    ending = end(evolve(ON_RELAY, evidence=evidence), Caller.CLIENT, HOST)
+    assert (ending.failure_reason, ending.claimed_failure_reason) == (NONE, HOST)
+
+
+def test_a_pc_that_is_reached_directly_owes_the_relay_nothing() -> None:
+    direct = evolve(host_left(20, last_byte=20), provider=NetworkProvider.DIRECT)
+    assert end(direct, Caller.CLIENT, HOST).failure_reason is NONE
+
+
+# Up to when time is billed
+
+
+@pytest.mark.parametrize(
+    ("last_beat_at", "last_byte_at", "minutes"),
+    [
+        (at(10), None, 10),
+        (at(10), at(9), 10),
+        (at(10), at(12.5), 13),
+        (None, None, 0),
+        (None, at(3), 3),
+        (at(-2), None, 0),
+        (at(-2), at(-1), 0),
+        (at(45), None, 30),
+        (at(10), at(45), 30),
+    ],
+)
+def test_a_host_s_fault_is_billed_to_its_last_proof_of_life(
+    last_beat_at: datetime | None, last_byte_at: datetime | None, minutes: int
+) -> None:
+    evidence = RelayEvidence(host_down_since=None, client_up_since=None, last_byte_at=last_byte_at)
+    session = evolve(SESSION, last_beat_at=last_beat_at, evidence=evidence)
+    for ending in (end(session, Caller.HOST), end(session, Caller.ADMIN, HOST), decide_timeout(session, at(30))):
+        assert (ending.failure_reason, ending.minutes_used, ending.ended_at) == (HOST, minutes, at(30))
+
+
+def test_all_other_ends_are_billed_to_the_end_however_silent_the_host() -> None:
+    silent = evolve(SESSION, last_beat_at=at(10))
+    assert end(silent, Caller.CLIENT).minutes_used == 30
+    assert end(silent, Caller.CLIENT, CLIENT).minutes_used == 30
+    assert end(silent, Caller.ADMIN, PLATFORM).minutes_used == 30
+
+
+def test_heartbeats_of_a_host_that_left_the_relay_prove_nothing_received() -> None:
+    left = host_left(20, last_byte=19.5)
+    for ending in (end(left, Caller.CLIENT, HOST), end(left, Caller.HOST), end(left, Caller.ADMIN, HOST)):
+        assert ending.minutes_used == 20
+    without_client = evolve(left, evidence=RelayEvidence(at(20), None, at(19.5)))
+    assert end(without_client, Caller.HOST).minutes_used == 30
+
+
+# Ends that come late
+
+
+@pytest.mark.parametrize("who", Caller)
+def test_an_end_after_its_time_is_a_completed_session(who: Caller) -> None:
+    for now in (END, at(75)):
+        assert end(SESSION, who, now=now) == decide_expiry(SESSION)
+
+
+def test_expiry_bills_all_that_was_purchased_however_late_it_is_noticed() -> None:
+    assert decide_expiry(evolve(SESSION, last_beat_at=None)) == Ending(
+        status=Status.ENDED,
+        end_reason=EndReason.COMPLETED,
+        failure_reason=NONE,
+        claimed_failure_reason=None,
+        ended_at=END,
+        minutes_used=60,
+    )
+
+
+def test_silence_proven_before_the_end_still_counts_after_it() -> None:
+    silent = evolve(SESSION, last_beat_at=at(40))
+    ending = end(silent, Caller.CLIENT, HOST, now=at(60.01))
+    assert (ending.status, ending.end_reason) == (Status.FAILED, EndReason.ENDED_BY_CLIENT)
+    assert (ending.failure_reason, ending.ended_at, ending.minutes_used) == (HOST, END, 40)
+
+
+def test_silence_after_the_end_is_nobody_s_business() -> None:
+    gone_home = evolve(SESSION, last_beat_at=END - TIMEOUT)
+    ending = end(gone_home, Caller.CLIENT, HOST, now=at(300))
+    assert (ending.failure_reason, ending.end_reason, ending.claimed_failure_reason) == (
+        NONE,
+        EndReason.COMPLETED,
+        HOST,
+    )
+    left = evolve(ON_RELAY, last_beat_at=END, evidence=RelayEvidence(at(59.6), at(1), at(59.6)))
+    assert end(left, Caller.CLIENT, HOST, now=at(300)).failure_reason is NONE
+
+
+def test_client_cannot_take_a_completed_session_from_the_host_s_record() -> None:
+    ending = end(SESSION, Caller.CLIENT, CLIENT, now=END)
+    assert (ending.status, ending.failure_reason, ending.claimed_failure_reason) == (Status.ENDED, NONE, CLIENT)
+
+
+def test_an_end_before_the_start_by_a_clock_set_back_bills_nothing() -> None:
+    ending = end(SESSION, Caller.CLIENT, now=at(-5))
+    assert (ending.ended_at, ending.minutes_used) == (START, 0)
+
+
+def test_a_timed_out_host_is_at_fault() -> None:
+    assert decide_timeout(evolve(SESSION, last_beat_at=at(10.5)), at(14)) == Ending(
+        status=Status.FAILED,
+        end_reason=EndReason.HOST_TIMEOUT,
+        failure_reason=HOST,
+        claimed_failure_reason=None,
+        ended_at=at(14),
+        minutes_used=11,
+    )
+
+
+def test_a_time_out_just_before_the_end_is_one_and_at_the_end_is_none() -> None:
+    silent = evolve(SESSION, last_beat_at=at(40))
+    assert decide_timeout(silent, END - INSTANT).end_reason == EndReason.HOST_TIMEOUT
+    for now in (END, at(90)):
+        assert decide_timeout(silent, now) == decide_expiry(silent)
+
+
+@pytest.mark.parametrize(
+    ("end_reason", "fault"),
+    [(EndReason.CANCELLED, NONE), (EndReason.NEVER_STARTED, NONE), (EndReason.HOST_TIMEOUT, HOST)],
+)
+def test_a_reservation_fails_without_a_minute_used(end_reason: EndReason, fault: FailureReason) -> None:
+    assert decide_pending(end_reason, at(3)) == Ending(Status.FAILED, end_reason, fault, None, at(3), 0)
+
+
+@pytest.mark.parametrize("end_reason", [EndReason.COMPLETED, EndReason.ENDED_BY_CLIENT, EndReason.ENDED_BY_HOST])
+def test_a_reservation_cannot_end_as_what_never_ran(end_reason: EndReason) -> None:
+    with pytest.raises(ValueError, match="PENDING"):
+        decide_pending(end_reason, at(3))
+
+
+# The documented table
+
+SEEN_BY = {
+    "nothing": lambda now: evolve(ON_RELAY, last_beat_at=now),
+    "no heartbeat": lambda now: evolve(ON_RELAY, last_beat_at=now - 2 * TIMEOUT),
+    "no host at the relay": lambda now: evolve(
+        ON_RELAY, last_beat_at=now, evidence=RelayEvidence(at(20), at(1), at(20))
+    ),
+}
+WHEN = {"before endAt": (at(30),), "from endAt on": (END, at(60.01)), "any time": (at(30), END, at(60.01))}
+
+
+def documented() -> Iterator[tuple[tuple[str, str, str, datetime], tuple[str, ...]]]:
+    table = DOC.read_text(encoding="utf-8").partition("| who ends |")[2].partition("\n\n")[0]
+    for line in table.splitlines()[2:]:
+        who, when, says, seen, *outcome = (cell.strip() for cell in line.strip("|").split("|"))
+        all_said = ["nothing", *FailureReason] if says == "anything" else says.split(", ")
+        all_seen = list(SEEN_BY) if seen == "anything" else seen.split(", ")
+        for said, saw, now in product(all_said, all_seen, WHEN[when]):
+            yield (who, said, saw, now), tuple(outcome)
+
+
+def test_the_documented_table_covers_every_case_once() -> None:
+    cases = [case for case, _ in documented()]
+    expected = set(product(Caller, ["nothing", *FailureReason], SEEN_BY, WHEN["any time"]))
+    assert len(cases) == len(set(cases))
+    assert set(cases) == expected
+
+
+def test_the_documented_table_is_what_the_code_answers() -> None:
+    for (who, said, saw, now), outcome in documented():
+        claim = None if said == "nothing" else FailureReason(said)
+        ending = end(SEEN_BY[saw](min(now, END)), Caller(who), claim, now=now)
+        assert (ending.failure_reason, ending.status, ending.end_reason) == outcome, (who, said, saw, now)
+
+
+# Whatever happens
+
+seconds = st.integers(-300, 4000)
+moments = seconds.map(lambda s: START + timedelta(seconds=s))
+evidences = st.builds(RelayEvidence, st.none() | moments, st.none() | moments, st.none() | moments)
+sessions = st.builds(
+    lambda minutes, **fields: ActiveSession(
+        start_at=START, end_at=START + timedelta(minutes=minutes), minutes_purchased=minutes, **fields
+    ),
+    st.integers(1, 60),
+    provider=st.sampled_from(NetworkProvider),
+    last_beat_at=st.none() | moments,
+    evidence=st.none() | evidences,
+)
+requests = st.builds(
+    EndRequest, st.sampled_from(Caller), st.sampled_from(CLAIMS), moments, st.just(TIMEOUT), st.none() | moments
+)
+RATES = (Fraction(1, 10), Fraction(3, 10))
+
+
+def settled(session: ActiveSession, ending: Ending) -> Settlement:
+    return settle(2399, session.minutes_purchased, ending.minutes_used, *RATES, ending.failure_reason)
+
+
+@unhurried
+@given(sessions, requests)
+def test_an_ending_is_consistent_in_itself(session: ActiveSession, request: EndRequest) -> None:
+    ending = decide_end(session, request)
+    assert ending.ended_at == min(max(request.now, session.start_at), session.end_at)
+    assert 0 <= ending.minutes_used <= minutes_used(session.start_at, ending.ended_at, session.minutes_purchased)
+    assert (ending.status is Status.FAILED) == (ending.failure_reason is not NONE)
+    assert (ending.end_reason is EndReason.COMPLETED) == (
+        ending.status is Status.ENDED and ending.ended_at == session.end_at
+    )
+    assert ending.claimed_failure_reason in (None, request.claim)
+    assert (ending.claimed_failure_reason is None) == (request.claim in (None, ending.failure_reason))
+
+
+@unhurried
+@given(sessions, requests)
+def test_only_an_admin_can_blame_the_platform_and_only_a_client_itself(
+    session: ActiveSession, request: EndRequest
+) -> None:
+    fault = decide_end(session, request).failure_reason
+    if request.who is not Caller.ADMIN:
+        assert fault is not PLATFORM
+        assert fault is not CLIENT or (request.who is Caller.CLIENT and request.claim is CLIENT)
+
+
+@unhurried
+@given(sessions, requests, st.sampled_from(CLAIMS))
+def test_a_client_s_word_alone_never_costs_the_host(
+    session: ActiveSession, request: EndRequest, claim: FailureReason | None
+) -> None:
+    ended_at = min(max(request.now, session.start_at), session.end_at)
+    in_the_room = None if session.evidence is None else evolve(session.evidence, host_down_since=None)
+    beats = evolve(session, last_beat_at=ended_at - TIMEOUT, evidence=in_the_room)
+    silent, said = (evolve(request, who=Caller.CLIENT, claim=c) for c in (None, claim))
+    assert settled(beats, decide_end(beats, said)) == settled(beats, decide_end(beats, silent))
+
+
+@unhurried
+@given(sessions, requests)
+def test_a_client_s_claim_counts_only_on_what_the_daemon_saw(session: ActiveSession, request: EndRequest) -> None:
+    claimed = decide_end(session, evolve(request, who=Caller.CLIENT, claim=HOST))
+    heard = [x for x in (session.last_beat_at or session.start_at, request.listening_since) if x is not None]
+    silent = claimed.ended_at - max(heard) > TIMEOUT
+    seen = session.evidence
+    alone = (
+        session.provider is NetworkProvider.RELAY
+        and seen is not None
+        and seen.host_down_since is not None
+        and seen.client_up_since is not None
+        and claimed.ended_at - max(seen.host_down_since, seen.client_up_since, START) >= RELAY_SILENCE
+    )
+    assert (claimed.failure_reason is HOST) == (silent or alone)
+
+
+@unhurried
+@given(sessions, requests, st.sampled_from(CLAIMS))
+def test_a_host_s_word_never_moves_the_fault_off_itself(
+    session: ActiveSession, request: EndRequest, claim: FailureReason | None
+) -> None:
+    now = min(request.now, session.end_at - INSTANT)
+    early = [decide_end(session, evolve(request, who=Caller.HOST, claim=c, now=now)) for c in (None, claim)]
+    assert {ending.failure_reason for ending in early} == {HOST}
+    assert settled(session, early[0]) == settled(session, early[1])
+
+
+@unhurried
+@given(sessions, requests)
+def test_a_host_never_gains_by_ending_a_session(session: ActiveSession, request: EndRequest) -> None:
+    ended = settled(session, decide_end(session, evolve(request, who=Caller.HOST)))
+    assert ended.host_payout <= settled(session, decide_expiry(session)).host_payout
+    by_client = decide_end(session, evolve(request, who=Caller.CLIENT, claim=None))
+    assert ended.host_payout <= settled(session, by_client).host_payout
+
+
+@unhurried
+@given(sessions, moments)
+def test_a_time_out_never_pays_the_host_more_nor_the_client_less_than_an_end(
+    session: ActiveSession, now: datetime
+) -> None:
+    timed_out = settled(session, decide_timeout(session, now))
+    ended = settled(session, decide_end(session, EndRequest(Caller.CLIENT, None, now, TIMEOUT)))
+    assert timed_out.host_payout <= ended.host_payout
+    assert timed_out.client_credit >= ended.client_credit
+
+
+# What it says of the host
+
+
+def test_a_new_host_is_trusted() -> None:
+    assert (Reliability().score, Reliability().badge) == (100, Badge.NOVO)
+
+
+def test_a_session_done_adds_one() -> None:
+    assert Reliability(50, 7, 6, 1).after(reliability_change(decide_expiry(SESSION))) == Reliability(51, 8, 7, 1)
+    assert Reliability(50).after(reliability_change(end(SESSION, Caller.CLIENT))) == Reliability(51, 1, 1, 0)
+
+
+def test_a_session_failed_by_the_host_takes_two() -> None:
+    assert Reliability(50, 7, 6, 1).after(reliability_change(end(SESSION, Caller.HOST))) == Reliability(48, 8, 6, 2)
+
+
+def test_a_time_out_takes_ten_once_however_many_sessions_it_took() -> None:
+    record = Reliability(50, 7, 6, 1).after(HOST_TIMED_OUT)
+    for _ in range(3):
+        record = record.after(reliability_change(decide_timeout(SESSION, at(30))))
+    record = record.after(reliability_change(decide_pending(EndReason.HOST_TIMEOUT, at(30))))
+    assert record == Reliability(40, 11, 6, 5)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        end(SESSION, Caller.CLIENT, CLIENT),
+        end(SESSION, Caller.ADMIN, PLATFORM),
+        decide_pending(EndReason.CANCELLED, START),
+        decide_pending(EndReason.NEVER_STARTED, START),
+    ],
+)
+def test_what_others_failed_says_nothing_of_the_host(ending: Ending) -> None:
+    assert reliability_change(ending) == SAYS_NOTHING
+    assert Reliability(50, 7, 6, 1).after(SAYS_NOTHING) == Reliability(50, 7, 6, 1)
+
+
+def test_a_score_stays_within_0_and_100() -> None:
+    assert Reliability(100).after(reliability_change(decide_expiry(SESSION))).score == 100
+    assert Reliability(1).after(reliability_change(end(SESSION, Caller.HOST))).score == 0
+    assert Reliability(9).after(HOST_TIMED_OUT).score == 0
+
+
+@pytest.mark.parametrize(
+    ("total", "completed", "shown"),
+    [
+        (0, 0, "NOVO"),
+        (4, 0, "NOVO"),
+        (4, 4, "NOVO"),
+        (5, 5, "CONFIAVEL"),
+        (5, 4, "INSTAVEL"),
+        (10, 9, "CONFIAVEL"),
+        (10, 8, "INSTAVEL"),
+        (19, 17, "INSTAVEL"),
+        (20, 18, "CONFIAVEL"),
+        (1000, 899, "INSTAVEL"),
+        (1000, 900, "CONFIAVEL"),
+    ],
+)
+def test_badge(total: int, completed: int, shown: str) -> None:
+    assert badge(total, completed) == shown
+    assert Reliability(100, total, completed, total - completed).badge == shown

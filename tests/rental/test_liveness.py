@@ -1,0 +1,480 @@
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from attrs import define, evolve, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import pytest
+
+from opendesk.rental.liveness import (
+    MASS_FROM_PCS,
+    MAX_ALARMS,
+    MAX_CLOCK_JUMP,
+    MAX_LATENESS,
+    ClockWatch,
+    SilentPc,
+    Verdict,
+    Watch,
+    judge,
+)
+
+START = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
+TIMEOUT, TIMEOUT_ACTIVE, EVERY = timedelta(seconds=60), timedelta(seconds=180), timedelta(seconds=30)
+INSTANT = timedelta(microseconds=1)
+LONG_AGO = Watch(grace_from=START - timedelta(days=1))
+unhurried = settings(deadline=None, max_examples=300)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def pc(number: int, seen: float | None, *, active: bool = False, host: int | None = None) -> SilentPc:
+    last_seen_at = None if seen is None else at(seen)
+    return SilentPc(UUID(int=number), UUID(int=number if host is None else host), last_seen_at, active)
+
+
+def pcs(numbers: Iterable[int], seen: float | None, *, active: bool = False) -> list[SilentPc]:
+    return [pc(number, seen, active=active) for number in numbers]
+
+
+def check(watch: Watch, beating: int, silent: list[SilentPc], now: float) -> Verdict:
+    return judge(watch, beating, silent, now=at(now), timeout=TIMEOUT, timeout_active=TIMEOUT_ACTIVE)
+
+
+# One PC
+
+
+def test_a_pc_times_out_when_it_was_silent_for_longer_than_the_time_out() -> None:
+    silent = pc(1, 0)
+    assert check(LONG_AGO, 10, [silent], 60).timed_out == ()
+    verdict = judge(LONG_AGO, 10, [silent], now=at(60) + INSTANT, timeout=TIMEOUT, timeout_active=TIMEOUT_ACTIVE)
+    assert (verdict.timed_out, verdict.alarm) == ((silent,), False)
+
+
+def test_one_with_an_active_session_has_the_longer_time_out() -> None:
+    silent = pc(1, 0, active=True)
+    assert check(LONG_AGO, 10, [silent], 180).timed_out == ()
+    assert check(LONG_AGO, 10, [silent], 180.001).timed_out == (silent,)
+
+
+def test_the_longer_time_out_may_be_the_shorter_one() -> None:
+    silent = [pc(1, 0, active=True), pc(2, 0)]
+    verdict = judge(LONG_AGO, 10, silent, now=at(61), timeout=TIMEOUT_ACTIVE, timeout_active=TIMEOUT)
+    assert verdict.timed_out == (silent[0],)
+
+
+def test_each_host_is_named_once_however_many_pcs_it_lost() -> None:
+    silent = [pc(1, 0, host=7), pc(2, 0, host=8), pc(3, 0, host=7)]
+    assert check(LONG_AGO, 10, silent, 61).hosts == (UUID(int=7), UUID(int=8))
+
+
+def test_a_pc_that_never_beat_times_out_from_when_the_daemon_began_to_listen() -> None:
+    silent = pc(1, None)
+    watch = Watch(grace_from=at(0))
+    assert check(watch, 10, [silent], 60).timed_out == ()
+    assert check(watch, 10, [silent], 61).timed_out == (silent,)
+
+
+def test_a_beat_from_the_future_says_nothing() -> None:
+    silent = pc(1, 10_000)
+    watch = Watch(grace_from=at(0))
+    assert check(watch, 10, [silent], 60).timed_out == ()
+    assert check(watch, 10, [silent], 61).timed_out == (silent,)
+
+
+# The daemon was away
+
+
+def test_a_new_daemon_gives_everybody_a_full_time_out() -> None:
+    watch = Watch(grace_from=at(0))
+    silent = [pc(1, -3600), pc(2, -3600, active=True)]
+    assert check(watch, 10, silent, 60).timed_out == ()
+    assert check(watch, 10, silent, 61).timed_out == (silent[0],)
+    assert check(watch, 10, silent, 180).timed_out == (silent[0],)
+    assert check(watch, 10, silent, 181).timed_out == tuple(silent)
+
+
+def test_a_daemon_that_returned_gives_everybody_a_full_time_out_from_then() -> None:
+    watch = check(LONG_AGO, 10, [], 0).watch.returned(at(600))
+    assert check(watch, 10, [pc(1, 1)], 660).timed_out == ()
+    assert check(watch, 10, [pc(1, 1)], 661).timed_out == (pc(1, 1),)
+
+
+def test_what_a_beating_pc_had_left_is_not_shortened_by_a_return() -> None:
+    watch = LONG_AGO.returned(at(0))
+    assert check(watch, 10, [pc(1, 30)], 90).timed_out == ()
+    assert check(watch, 10, [pc(1, 30)], 91).timed_out == (pc(1, 30),)
+
+
+def test_a_return_by_a_clock_set_back_forgets_what_lies_in_the_future() -> None:
+    watch = check(LONG_AGO, 8, pcs(range(8), 0), 61).watch
+    assert watch.alarms
+    back = watch.returned(at(-3600))
+    assert back == Watch(grace_from=at(-3600))
+    assert check(back, 10, [pc(1, -3590)], -3500).timed_out == (pc(1, -3590),)
+
+
+def test_silence_is_the_host_s_only_since_the_daemon_listens() -> None:
+    assert Watch(grace_from=at(5)).listening_since == at(5)
+    alarmed = check(LONG_AGO, 8, pcs(range(8), 0), 61).watch
+    assert alarmed.listening_since == at(61)
+    assert alarmed.returned(at(70)).listening_since == at(70)
+
+
+# Many at once
+
+
+def test_more_than_half_at_once_is_an_alarm_and_none_is_judged() -> None:
+    verdict = check(LONG_AGO, 9, pcs(range(5), 0), 61)
+    assert (verdict.alarm, verdict.timed_out, verdict.fallen, verdict.were_beating) == (True, (), 5, 9)
+
+
+def test_half_is_not_more_than_half() -> None:
+    verdict = check(LONG_AGO, 10, pcs(range(5), 0), 61)
+    assert (verdict.alarm, len(verdict.timed_out), verdict.fallen, verdict.were_beating) == (False, 5, 5, 10)
+
+
+def test_fewer_than_five_are_judged_even_if_they_are_all() -> None:
+    assert MASS_FROM_PCS == 5
+    verdict = check(LONG_AGO, 4, pcs(range(4), 0), 61)
+    assert (verdict.alarm, len(verdict.timed_out)) == (False, 4)
+    assert check(LONG_AGO, 5, pcs(range(5), 0), 61).alarm
+
+
+def test_each_gets_another_full_time_out_and_is_judged_after_it() -> None:
+    silent = [*pcs(range(6), 0), *pcs(range(6, 8), 0, active=True)]
+    watch = check(LONG_AGO, 8, silent, 61).watch
+    for now in (91, 121):
+        verdict = check(watch, 8, silent, now)
+        assert (verdict.alarm, verdict.timed_out, verdict.fallen) == (False, (), 0)
+        watch = verdict.watch
+    verdict = check(watch, 8, silent, 122)
+    assert (verdict.alarm, verdict.timed_out) == (False, tuple(silent[:6]))
+    assert check(verdict.watch, 2, silent[6:], 241).timed_out == ()
+    assert check(verdict.watch, 2, silent[6:], 242).timed_out == tuple(silent[6:])
+
+
+def test_those_with_and_without_a_session_are_counted_together() -> None:
+    half, other_half = pcs(range(5), 0), pcs(range(5, 10), 0, active=True)
+    verdict = check(LONG_AGO, 10, [*half, *other_half], 61)
+    assert (verdict.alarm, verdict.timed_out) == (True, ())
+
+
+def test_those_that_came_back_are_left_alone_and_those_that_did_not_are_judged() -> None:
+    watch = check(LONG_AGO, 8, pcs(range(8), 0), 61).watch
+    still = pcs(range(3), 0)
+    assert check(watch, 8, still, 121).timed_out == ()
+    verdict = check(watch, 8, still, 122)
+    assert (verdict.alarm, verdict.timed_out) == (False, tuple(still))
+
+
+def test_stragglers_of_the_same_outage_share_the_second_chance() -> None:
+    first, later = pcs(range(6), 0), pcs(range(6, 10), 2)
+    watch = check(LONG_AGO, 10, first, 61).watch
+    verdict = check(watch, 10, [*first, *later], 91)
+    assert (verdict.alarm, verdict.timed_out, verdict.fallen) == (False, (), 0)
+    assert check(verdict.watch, 10, [*first, *later], 122).timed_out == (*first, *later)
+
+
+def test_a_pc_that_came_back_and_fell_again_is_newly_fallen() -> None:
+    watch = check(LONG_AGO, 8, pcs(range(8), 0), 61).watch
+    watch = check(watch, 8, [], 101).watch
+    verdict = check(watch, 8, pcs(range(8), 70), 131)
+    assert (verdict.alarm, verdict.timed_out) == (True, ())
+
+
+def test_a_pc_that_stays_silent_is_judged_whatever_the_others_do() -> None:
+    """All fall, all but two come back, and all those fall again, just when the two are due: again no alarm spares the two."""
+    watch = check(LONG_AGO, 10, pcs(range(10), 0), 61).watch
+    watch = check(watch, 10, pcs(range(2), 0), 101).watch
+    verdict = check(watch, 10, [*pcs(range(2), 0), *pcs(range(2, 10), 62)], 123)
+    assert verdict.alarm
+    assert verdict.timed_out == tuple(pcs(range(2), 0))
+
+
+def test_a_second_alarm_does_not_prolong_a_second_chance() -> None:
+    lost = pc(0, 0, active=True)
+    watch = check(LONG_AGO, 10, [lost, *pcs(range(1, 10), 0)], 61).watch
+    for came_back, now in ((62, 123), (124, 185)):
+        verdict = check(watch, 10, [lost, *pcs(range(1, 10), came_back)], now)
+        assert (verdict.alarm, verdict.timed_out) == (True, ())
+        watch = verdict.watch
+    assert check(watch, 10, [lost], 241).timed_out == ()
+    assert check(watch, 10, [lost], 242).timed_out == (lost,)
+
+
+def test_the_silent_of_before_were_not_beating() -> None:
+    """8 of the 20 fell silent; but 12 were silent already, so 8 of 8 did."""
+    before = pcs(range(12), 0)
+    watch = check(LONG_AGO, 20, before, 61).watch
+    verdict = check(watch, 20, [*before, *pcs(range(12, 20), 62)], 123)
+    assert (verdict.alarm, verdict.fallen, verdict.were_beating) == (True, 8, 8)
+    assert verdict.timed_out == tuple(before)
+
+
+def test_a_pc_with_a_session_falls_silent_once() -> None:
+    silent = pcs(range(5), 0, active=True)
+    watch = check(LONG_AGO, 20, silent, 61).watch
+    later = pcs(range(5, 9), 40)
+    verdict = check(watch, 9, [*silent, *later], 101)
+    assert (verdict.alarm, verdict.fallen, verdict.were_beating) == (False, 4, 4)
+    assert verdict.timed_out == tuple(later)
+
+
+def test_an_alarm_spares_one_that_fell_before_and_is_due_now() -> None:
+    early = pc(0, 0, active=True)
+    watch = check(LONG_AGO, 9, [early], 61).watch
+    verdict = check(watch, 9, [early, *pcs(range(1, 9), 121)], 182)
+    assert (verdict.alarm, verdict.timed_out) == (True, ())
+    assert check(verdict.watch, 9, [early], 362).timed_out == ()
+    assert check(verdict.watch, 9, [early], 363).timed_out == (early,)
+
+
+def test_one_not_judged_by_a_mishap_is_judged_next_time_and_not_counted_again() -> None:
+    silent = pcs(range(5), 0)
+    first = check(LONG_AGO, 20, silent, 61)
+    again = check(first.watch, 9, silent, 91)
+    assert (again.alarm, again.timed_out, again.fallen) == (False, tuple(silent), 0)
+
+
+def test_pcs_that_are_not_silent_yet_may_be_shown_and_change_nothing() -> None:
+    fresh = pcs(range(10, 20), 55)
+    verdict = check(LONG_AGO, 20, [*pcs(range(10), 0), *fresh], 61)
+    assert (verdict.alarm, verdict.fallen, verdict.were_beating) == (False, 10, 20)
+    assert verdict.timed_out == tuple(pcs(range(10), 0))
+
+
+def test_hosts_that_left_while_the_daemon_was_away_get_their_second_chance_and_no_third() -> None:
+    watch = Watch(grace_from=at(0))
+    silent = pcs(range(8), -3600)
+    verdict = check(watch, 8, silent, 61)
+    assert (verdict.alarm, verdict.timed_out) == (True, ())
+    assert check(verdict.watch, 8, silent, 122).timed_out == tuple(silent)
+
+
+def test_a_return_during_second_chances_starts_them_anew_but_gives_no_third() -> None:
+    silent = pcs(range(8), 0)
+    watch = check(LONG_AGO, 8, silent, 61).watch.returned(at(600))
+    assert check(watch, 8, silent, 660).timed_out == ()
+    verdict = check(watch, 8, silent, 661)
+    assert (verdict.alarm, verdict.timed_out) == (False, tuple(silent))
+
+
+def test_old_alarms_are_forgotten() -> None:
+    watch = check(LONG_AGO, 8, pcs(range(8), 0), 61).watch
+    assert check(watch, 8, [], 241).watch.alarms == (at(61),)
+    assert check(watch, 8, [], 242).watch.alarms == ()
+    returned = watch.returned(at(200))
+    assert check(returned, 8, [], 380).watch.alarms == (at(61),)
+    assert check(returned, 8, [], 381).watch.alarms == ()
+
+
+def test_no_more_than_a_few_alarms_are_kept_by_a_daemon_that_comes_and_goes() -> None:
+    watch, now = LONG_AGO, 0.0
+    for _ in range(MAX_ALARMS + 5):
+        verdict = check(watch.returned(at(now)), 8, pcs(range(8), now + 0.5), now + 61)
+        assert verdict.alarm
+        watch, now = verdict.watch, now + 62
+    assert len(watch.alarms) == MAX_ALARMS
+    assert watch.alarms[-1] == at(now - 1)
+
+
+# Whatever happens: the same history judged by a clerk who keeps a card for every PC
+
+
+@define
+class Card:
+    seen: float
+    active: bool
+    online: bool = True
+    chance_at: float | None = None
+    was_silent: bool = False
+
+    def silent_from(self, grace: float) -> float:
+        return max(self.seen, grace, self.seen if self.chance_at is None else self.chance_at)
+
+
+@define
+class Clerk:
+    """The contract, done with unbounded memory."""
+
+    cards: dict[int, Card]
+    grace: float
+    now: float = 0.0
+    alarms: int = 0
+    gone: list[int] = field(factory=list)
+
+    def beat(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            card = self.cards[number]
+            self.cards[number] = Card(seen=self.now, active=card.active)
+
+    def away(self) -> None:
+        self.grace = self.now
+        for card in self.cards.values():
+            card.was_silent = False
+
+    def check(self) -> None:
+        online = {number: card for number, card in self.cards.items() if card.online}
+        silent = {n for n, card in online.items() if self.now - card.silent_from(self.grace) > 60}
+        newly = {n for n in silent if not online[n].was_silent and online[n].chance_at is None}
+        quiet = {n for n, card in online.items() if self.now - card.seen > 60}
+        alarm = len(newly) >= 5 and len(newly) > (len(online) - len(quiet - newly)) / 2
+        self.alarms += alarm
+        self.gone = []
+        for number, card in online.items():
+            card.was_silent = number in silent
+            overdue = self.now - card.silent_from(self.grace) > (180 if card.active else 60)
+            if overdue and not (alarm and card.chance_at is None):
+                self.gone.append(number)
+                card.online = False
+            elif alarm and card.chance_at is None:
+                card.chance_at = self.now
+
+
+def shown(clerk: Clerk) -> tuple[int, list[SilentPc]]:
+    """What the database would answer: how many aren't OFFLINE, and which of them are silent."""
+    online = [(number, card) for number, card in clerk.cards.items() if card.online]
+    return len(online), [pc(n, card.seen, active=card.active) for n, card in online if clerk.now - card.seen > 60]
+
+
+FLEET = 12
+some_pcs = st.frozensets(st.integers(0, FLEET - 1))
+# Most of what happens is that a third, two thirds or all of them beat, so that crowds fall silent and come back together.
+crowds = st.sampled_from([frozenset(range(n)) for n in (0, 2, 4, 6, 8, 12)]) | some_pcs
+steps = st.tuples(st.sampled_from([5, 20, 29, 30, 31, 61, 100, 185]), crowds, st.sampled_from(["", "", "", "", "away"]))
+
+
+@settings(deadline=None, max_examples=400)
+@given(some_pcs, st.lists(steps, max_size=30))
+def test_a_few_alarms_remember_what_a_card_for_each_pc_would(
+    active: frozenset[int], history: list[tuple[int, frozenset[int], str]]
+) -> None:
+    clerk = Clerk({number: Card(seen=0, active=number in active) for number in range(FLEET)}, grace=0)
+    watch = Watch(grace_from=at(0))
+    for passed, beats, event in history:
+        clerk.now += passed
+        clerk.beat(beats)
+        clerk.now += 0.5
+        if event:
+            clerk.away()
+            watch = watch.returned(at(clerk.now))
+        beating, silent = shown(clerk)
+        verdict = check(watch, beating, silent, clerk.now)
+        alarms_before = clerk.alarms
+        clerk.check()
+        assert verdict.alarm == (clerk.alarms > alarms_before)
+        assert [gone.pc_id.int for gone in verdict.timed_out] == clerk.gone
+        watch = verdict.watch
+
+
+@unhurried
+@given(st.lists(st.tuples(st.integers(1, 61), crowds), min_size=12, max_size=30))
+def test_a_dead_pc_is_judged_within_two_time_outs_and_a_check(history: list[tuple[int, frozenset[int]]]) -> None:
+    """However the other eleven flap. Checks come at most 61.5 s apart here."""
+    clerk = Clerk({number: Card(seen=0, active=False) for number in range(FLEET)}, grace=0)
+    watch = Watch(grace_from=at(0))
+    for passed, beats in history:
+        clerk.now += passed
+        clerk.beat(beats - {0})
+        clerk.now += 0.5
+        verdict = check(watch, *shown(clerk), clerk.now)
+        clerk.check()
+        assert clerk.cards[0].online == (UUID(int=0) not in [gone.pc_id for gone in verdict.timed_out])
+        if not clerk.cards[0].online:
+            return
+        assert clerk.now <= 2 * (60 + 61.5)
+        watch = verdict.watch
+
+
+@unhurried
+@given(
+    st.lists(st.tuples(st.none() | st.floats(-4000, 4000), st.booleans()), max_size=20),
+    st.floats(-4000, 4000),
+    st.lists(st.integers(-4000, 4000).map(at), max_size=4, unique=True).map(sorted),
+    st.integers(0, 5),
+)
+def test_nobody_is_judged_before_a_full_time_out(
+    shown_pcs: list[tuple[float | None, bool]], grace: float, alarms: list[datetime], more: int
+) -> None:
+    silent = [pc(number, seen, active=active) for number, (seen, active) in enumerate(shown_pcs)]
+    watch = Watch(grace_from=at(grace), checked_at=at(-30), alarms=tuple(alarms))
+    verdict = check(watch, len(silent) + more, silent, 0)
+    for gone in verdict.timed_out:
+        allowed = TIMEOUT_ACTIVE if gone.has_active_session else TIMEOUT
+        assert at(grace) < at(0) - allowed
+        assert gone.last_seen_at is None or not at(0) - allowed <= gone.last_seen_at <= at(0)
+    assert verdict.watch.checked_at == at(0)
+    assert verdict.watch.grace_from == at(grace)
+    assert verdict.alarm == (verdict.watch.alarms[-1:] == (at(0),) and at(0) not in alarms)
+
+
+# Clocks
+
+
+def look(clock: ClockWatch, database: float, daemon_s: float, *, took_s: float = 0.0) -> tuple[ClockWatch, bool]:
+    return clock.look(at(database), asked_s=daemon_s - took_s / 2, answered_s=daemon_s + took_s / 2, every=EVERY)
+
+
+JUMP_S, LATE_S = MAX_CLOCK_JUMP.total_seconds(), MAX_LATENESS.total_seconds()
+
+
+def test_the_first_look_tells_nothing() -> None:
+    clock, away = look(ClockWatch(), 0, 1000)
+    assert not away
+    assert clock == ClockWatch(zero_at=at(-1000), looked_at=at(0))
+
+
+@pytest.mark.parametrize(
+    ("jump_s", "away"), [(0, False), (JUMP_S, False), (-JUMP_S, False), (JUMP_S + 1, True), (-JUMP_S - 1, True)]
+)
+def test_a_jump_larger_than_the_limit_is_an_outage_of_our_own(jump_s: float, away: bool) -> None:  # noqa: FBT001 - parametrized
+    clock, _ = look(ClockWatch(), 0, 1000)
+    clock, seen = look(clock, 20 + jump_s, 1020)
+    assert seen is away
+    assert look(clock, 40 + jump_s, 1040)[1] is False
+
+
+def test_slow_drift_never_adds_up_to_a_jump() -> None:
+    clock = ClockWatch()
+    for tick in range(100):
+        clock, away = look(clock, tick * 31, tick * 30)
+        assert not away
+
+
+def test_a_daemon_whose_machine_slept_was_away() -> None:
+    clock, _ = look(ClockWatch(), 0, 1000)
+    assert look(clock, 3600, 1030)[1]
+
+
+def test_a_look_that_comes_far_too_late_means_the_daemon_stood_still() -> None:
+    clock, _ = look(ClockWatch(), 0, 1000)
+    due = EVERY.total_seconds() + LATE_S
+    assert not look(clock, due, 1000 + due)[1]
+    assert look(clock, due + 1, 1001 + due)[1]
+
+
+def test_a_slow_answer_is_no_jump_but_hides_none_for_good() -> None:
+    clock, _ = look(ClockWatch(), 0, 1000)
+    same, away = look(clock, 35, 1030, took_s=JUMP_S + 1)
+    assert not away
+    assert same == evolve(clock, looked_at=at(35))
+    assert look(same, 60, 1060)[1] is False
+    assert look(same, 66, 1060)[1] is True
+
+
+def test_an_answer_as_slow_as_the_limit_still_tells() -> None:
+    clock, _ = look(ClockWatch(), 0, 1000)
+    assert look(clock, 26, 1020, took_s=JUMP_S)[1] is True
+
+
+def test_a_slow_answer_that_comes_too_late_tells_it_too() -> None:
+    clock, _ = look(ClockWatch(), 0, 1000)
+    assert look(clock, 100, 1100, took_s=JUMP_S + 1)[1] is True
+
+
+def test_the_clock_is_taken_from_the_middle_of_the_question() -> None:
+    clock, _ = look(ClockWatch(), 0, 1000, took_s=2)
+    assert clock.zero_at == at(-1000)

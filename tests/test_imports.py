@@ -1,0 +1,73 @@
+"""The two import tables of docs/architecture.md hold."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+import sys
+
+import pytest
+
+HOUSE = Path(__file__).parents[1] / "opendesk"
+MODULES = {".".join(path.relative_to(HOUSE.parent).with_suffix("").parts): path for path in sorted(HOUSE.rglob("*.py"))}
+GROUND = {"errors", "settings", "supervise"}
+ROOMS = {
+    "rental": {"rental", "postgres", "web", "ops"},
+    "stream": {"stream", "postgres", "web", "ops"},
+    "network": {"network", "postgres", "web", "ops"},
+    "web": {"web", "postgres", "ops"},
+    "postgres": {"postgres"},
+    "ops": {"ops"},
+} | {ground: set() for ground in GROUND}
+PURE = {
+    "rental": ("settlement", "lifecycle", "liveness", "money"),
+    "stream": ("tokens", "control", "limits", "frames"),
+    "network": (
+        "routeros.codec",
+        "routeros.session",
+        "routers.breaker",
+        "hotspots.plan",
+        "events.types",
+        "events.machine",
+    ),
+    "network.tunnels": ("dump", "keys", "plan"),
+}
+PURE_MODULES = {f"opendesk.{room}.{name}" for room, names in PURE.items() for name in names}
+# Of the standard library: what does something, or is not the same twice.
+IMPURE = {"asyncio", "logging", "os", "random", "secrets", "socket", "subprocess", "sys", "threading", "time"}
+IMPURE_CALLS = {"now", "utcnow", "today", "uuid1", "uuid4", "uuid7", "open"}
+
+
+def imports(module: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(MODULES[module].read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = module.split(".")[: -node.level or None] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (sub if (sub := f"{origin}.{name.name}") in MODULES else origin for name in node.names)
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module.split(".")[1] in ROOMS])
+def test_a_room_imports_only_what_it_may(module: str) -> None:
+    room = module.split(".")[1]
+    ours = {name for name in imports(module) if name.split(".")[0] == "opendesk"}
+    assert {name for name in ours if [*name.split("."), ""][1] not in ROOMS[room] | GROUND} == set()
+
+
+@pytest.mark.parametrize("module", sorted(PURE_MODULES & MODULES.keys()))
+def test_a_pure_module_imports_no_doing_and_reads_no_clock(module: str) -> None:
+    foreign = {name for name in imports(module) if name not in PURE_MODULES and name.split(".")[0] != "attrs"}
+    assert {name for name in foreign if name.split(".")[0] not in sys.stdlib_module_names - IMPURE} == set()
+    calls = [node.func for node in ast.walk(ast.parse(MODULES[module].read_bytes())) if isinstance(node, ast.Call)]
+    names = {call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "") for call in calls}
+    assert names & IMPURE_CALLS == set()
+
+
+def test_only_the_daemon_imports_every_room() -> None:
+    rooms = {"rental", "stream", "network"}
+    everywhere = {
+        m
+        for m in MODULES
+        if len({name.split(".")[1] for name in imports(m) if name.startswith("opendesk.")} & rooms) == len(rooms)
+    }
+    assert everywhere <= {"opendesk.daemon"}
