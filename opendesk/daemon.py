@@ -5,7 +5,6 @@ from functools import partial
 import os
 import signal
 
-import psycopg
 import structlog
 import trio
 
@@ -15,7 +14,7 @@ from opendesk.ops.metrics import Metrics, PoolNumbers
 from opendesk.postgres.pool import Pool
 from opendesk.rental.timers import Timers
 from opendesk.settings import Settings
-from opendesk.supervise import keep_running, lag_canary
+from opendesk.supervise import every, keep_running, lag_canary
 from opendesk.web.certificate import Certificate
 from opendesk.web.server import serve_http
 from opendesk.wiring import Services, wire
@@ -25,9 +24,6 @@ log = structlog.get_logger()
 # The loop is meant to wake within milliseconds; a quarter of a second is what callers begin to feel.
 LAG_PERIOD_S = 1.0
 LAG_THRESHOLD_S = 0.25
-
-# Whether the database answers, for /health/ready: a probe wants its answer now.
-PING_S = 2.0
 
 
 async def run(
@@ -42,13 +38,13 @@ async def run(
     stop = Stop()
     async with trio.open_nursery() as signals:
         certificate = _certificate(settings)
-        await signals.start(_obey_signals, stop, certificate)
+        await signals.start(_obey_signals, stop, certificate, environ)
         async with database.serving_database(settings) as conninfo:
             await _bring_up_to_date(conninfo)
             async with database.open_pool(conninfo, settings) as pool, trio.open_nursery() as timers:
-                _watch_pool(metrics, pool)
+                metrics.watch_pool(lambda: PoolNumbers(pool.stats.size, pool.stats.idle, pool.stats.waiting))
                 services = await wire(settings, pool, metrics, ready=partial(_parts, pool, stop))
-                _start_timers(timers, services, metrics)
+                _start_timers(timers, services, pool, metrics, environ)
                 async with trio.open_nursery() as web:
                     serve = partial(_serve_web, settings, services, stop, certificate, environ)
                     urls = await web.start(serve)
@@ -82,13 +78,17 @@ class Stop:
 
 
 async def _obey_signals(
-    stop: Stop, certificate: Certificate | None, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    stop: Stop,
+    certificate: Certificate | None,
+    environ: Mapping[str, str],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
         task_status.started()
         async for number in received:
             if number != signal.SIGHUP:
                 log.info("daemon.stopping", signal=signal.Signals(number).name)
+                systemd.sd_notify(environ, systemd.STOPPING)
                 stop.ask()
             elif certificate is not None:
                 await certificate.reload()
@@ -100,17 +100,33 @@ async def _bring_up_to_date(conninfo: str) -> None:
         log.info("database.migrated", applied=applied)
 
 
-def _start_timers(nursery: trio.Nursery, services: Services, metrics: Metrics) -> None:
+def _start_timers(
+    nursery: trio.Nursery, services: Services, pool: Pool, metrics: Metrics, environ: Mapping[str, str]
+) -> None:
     timers: Timers = services.timers
     running: dict[str, Callable[[], Awaitable[None]]] = {
         "heartbeats": services.heartbeats.run,
         "expiry": timers.expiry,
         "host_timeout": timers.host_timeout,
         "retention": timers.retention,
+        "database": partial(database.watch, pool, metrics),
         "lag": partial(lag_canary, LAG_PERIOD_S, LAG_THRESHOLD_S, observe=metrics.loop_lagged),
+        "watchdog": partial(_feed_watchdog, environ),
     }
     for name, service in running.items():
         nursery.start_soon(partial(keep_running, name, service, on_restart=metrics.service_restarted))
+
+
+async def _feed_watchdog(environ: Mapping[str, str]) -> None:
+    """While the loop turns, systemd hears of it."""
+    period_s = systemd.watchdog_period_s(environ, os.getpid())
+    if period_s is None:
+        return
+
+    async def feed() -> None:
+        systemd.sd_notify(environ, systemd.WATCHDOG)
+
+    await every(period_s, feed)
 
 
 async def _serve_web(
@@ -139,19 +155,5 @@ def _certificate(settings: Settings) -> Certificate | None:
     return Certificate(settings.tls_cert, settings.tls_key)
 
 
-def _watch_pool(metrics: Metrics, pool: Pool) -> None:
-    metrics.watch_pool(lambda: PoolNumbers(pool.stats.size, pool.stats.idle, pool.stats.waiting))
-
-
 async def _parts(pool: Pool, stop: Stop) -> dict[str, bool]:
-    return {"database": await _answers(pool), "not_draining": not stop.asked}
-
-
-async def _answers(pool: Pool) -> bool:
-    try:
-        with trio.fail_after(PING_S):
-            async with pool.connection() as conn:
-                await conn.fetch_one("SELECT 1")
-    except (psycopg.Error, trio.TooSlowError):
-        return False
-    return True
+    return {"database": await database.answers(pool), "not_draining": not stop.asked}

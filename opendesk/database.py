@@ -4,19 +4,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+import psycopg
 from psycopg.conninfo import make_conninfo
+import structlog
+import trio
 
+from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.embedded import embedded_server, server_for_command
 from opendesk.postgres.migrate import migrate
 from opendesk.postgres.pool import Pool, with_options
 from opendesk.settings import Settings
 
+log = structlog.get_logger()
+
 # Our statements take milliseconds; the longest batch some 200. One that takes this long stands in a queue that nobody is served by.
 STATEMENT_TIMEOUT_MS: Final = 10_000
 
 # To a server that doesn't answer at all.
 CONNECT_TIMEOUT_S: Final = 5
+
+# Whether the database answers: /health/ready wants to know now, the log and the metrics within some seconds.
+PING_S: Final = 2.0
+WATCH_PERIOD_S: Final = 5.0
 
 
 @asynccontextmanager
@@ -65,3 +75,26 @@ async def open_pool(conninfo: str, settings: Settings) -> AsyncIterator[Pool]:
         yield pool
     finally:
         await pool.aclose()
+
+
+async def answers(pool: Pool) -> bool:
+    """Whether the database answers a small question in time."""
+    try:
+        with trio.fail_after(PING_S):
+            async with pool.connection() as conn:
+                await conn.fetch_one("SELECT 1")
+    except (psycopg.Error, trio.TooSlowError):
+        return False
+    return True
+
+
+async def watch(pool: Pool, metrics: Metrics) -> None:
+    """Tell the metrics whether the database is there, and the log when that changes."""
+    was_up = True
+    while True:
+        is_up = await answers(pool)
+        metrics.database_is_up(up=is_up)
+        if is_up != was_up:
+            log.warning("database.back" if is_up else "database.away")
+        was_up = is_up
+        await trio.sleep(WATCH_PERIOD_S)

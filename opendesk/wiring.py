@@ -50,7 +50,7 @@ async def wire(
     tokens = Tokens(await _jwt_secret(settings, pool), settings.jwt_expires_in)
     heartbeats = Heartbeats(pool, metrics)
     timers = Timers(pool, _periods(settings), heartbeats, metrics)
-    api = rental.RentalApi(
+    api = rental.Rental(
         pool=pool,
         tokens=tokens,
         passwords=Passwords(),

@@ -1,4 +1,3 @@
-import base64
 from pathlib import Path
 
 from hypothesis import given
@@ -8,7 +7,6 @@ import pytest
 from opendesk.settings import DECLARED, Secret, SettingsError, load
 from opendesk.settings.sources import FILE_MAX_BYTES, default_data_dir, parse_env_file
 
-KEY = base64.b64encode(bytes(range(32))).decode()
 LONG = "a-secret-of-32-bytes-or-more-....."
 PASSWORD = "hunter2"
 
@@ -17,11 +15,6 @@ def faults(environ: dict[str, str], env_file: Path | None = None) -> tuple[str, 
     with pytest.raises(SettingsError) as caught:
         load(environ, env_file=env_file)
     return caught.value.faults
-
-
-def only_fault(environ: dict[str, str]) -> str:
-    (fault,) = faults(environ)
-    return fault
 
 
 # --- sources

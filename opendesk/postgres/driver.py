@@ -57,6 +57,7 @@ class TrioConnection(AsyncConnection[Row]):
         self.cursor_factory = TrioCursor
         self._statements: Statements | None = None
         self._waited_at = 0.0  # when this connection last gave way to other tasks; monotonic seconds
+        self._must_yield = False
 
     @classmethod
     async def connect(
@@ -203,6 +204,8 @@ class TrioConnection(AsyncConnection[Row]):
 
     async def _wait(self, gen: PQGen[RV], *, look_first: bool = False) -> RV:
         try:
+            if self._must_yield and not look_first:
+                await self._give_way()
             return await self._drive(gen, look_first=look_first)
         except (trio.Cancelled, KeyboardInterrupt):
             await self._settle(gen)
@@ -223,14 +226,15 @@ class TrioConnection(AsyncConnection[Row]):
             result: RV = done.value
         except (OSError, trio.ClosedResourceError) as exc:
             raise e.OperationalError("connection socket closed") from exc
-        if monotonic() - self._waited_at > BUSY_LIMIT_S:
-            await self._give_way()
+        # Not here: a cancellation would lose the result. Before the next generator begins.
+        self._must_yield = monotonic() - self._waited_at > BUSY_LIMIT_S
         return result
 
     async def _ready(self, fd: int, wanted: Wait) -> Ready:
         # A socket is nearly always writable: to ask costs less than to park.
         if ready := ready_now(fd, wanted):
-            await self.yield_if_busy()
+            if wanted != Wait.R:  # else only a look, for which there may be no time
+                await self.yield_if_busy()
             return ready
         ready = await wait_ready(fd, wanted)
         self._waited_at = monotonic()
@@ -244,6 +248,7 @@ class TrioConnection(AsyncConnection[Row]):
     async def _give_way(self) -> None:
         await checkpoint()
         self._waited_at = monotonic()
+        self._must_yield = False
 
     async def _settle(self, gen: PQGen[Any]) -> None:
         """Bring the connection to rest after an interrupted wait, or drop it."""

@@ -31,7 +31,7 @@ def _listen(bind: str) -> socket.socket:
 
 def _on_port(bind: str) -> socket.socket:
     host, _, port = bind.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 — the largest port
+    if not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004 — the largest port
         raise ValueError(f"bind must be host:port, unix:/path or fd://number, not {bind!r}")
     host = host.removeprefix("[").removesuffix("]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

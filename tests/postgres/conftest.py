@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
 import shutil
 import tempfile
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from attrs import define, field
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 import pytest
 import trio
 
@@ -33,7 +33,7 @@ class Gate:
         """Let connections in."""
         sock = trio.socket.socket(trio.socket.AF_UNIX)
         with suppress(FileNotFoundError):
-            Path(self.path).unlink()
+            await trio.Path(self.path).unlink()
         await sock.bind(self.path)
         sock.listen(100)
         self._listener = trio.SocketListener(sock)
@@ -100,7 +100,7 @@ def eventually() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]:
     async def wait(condition: Callable[[], Awaitable[Any]]) -> Any:
         with trio.fail_after(10):
             while not (result := await condition()):
-                await trio.sleep(0.005)
+                await trio.sleep(0.005)  # noqa: ASYNC110 - the server has no event for us
         return result
 
     return wait
@@ -131,3 +131,33 @@ def running(look: Callable[[str], list[Any]]) -> Callable[[], Awaitable[list[Any
         return look(RUNNING)
 
     return ask
+
+
+@pytest.fixture
+def cancel_when_running(
+    running: Callable[[], Awaitable[list[Any]]], eventually: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+) -> Callable[[trio.CancelScope], Awaitable[None]]:
+    """Cancel a scope once the server is at work."""
+
+    async def cancel(scope: trio.CancelScope) -> None:
+        await eventually(running)
+        scope.cancel()
+
+    return cancel
+
+
+@pytest.fixture
+def is_usable() -> Callable[[Any], Awaitable[bool]]:
+    """Whether a connection waits for statements and answers them."""
+
+    async def ask(conn: Any) -> bool:
+        return bool(conn.pgconn.transaction_status == TransactionStatus.IDLE and await conn.fetch("SELECT 1") == [(1,)])
+
+    return ask
+
+
+@pytest.fixture
+async def table(conn: Any) -> str:
+    """A table `things` in the test's database."""
+    await conn.execute("CREATE TABLE things (i int PRIMARY KEY, s text)")
+    return "things"

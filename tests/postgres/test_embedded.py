@@ -385,11 +385,19 @@ async def test_server_that_keeps_dying_ends_us_with_its_last_words(
     monkeypatch.setattr(server, "_PAUSES_S", (0.0, 0.01))
     with trio.fail_after(DEADLINE_S), pytest.raises(ServerDidNotStart, match=r"2 times in a row.*no_such_setting"):
         await serve()
+    mend_configuration(data_dir)
+    async with embedded_server(data_dir) as conninfo:
+        assert await ask(conninfo, "SELECT 1") == 1
 
 
 def break_configuration(data_dir: Path) -> None:
-    with (data_dir / "postgres" / "postgresql.conf").open("a") as configuration:
-        configuration.write("\nno_such_setting = 1\n")
+    configuration = data_dir / "postgres" / "postgresql.conf"
+    configuration.write_text(configuration.read_text() + "\nno_such_setting = 1\n")
+
+
+def mend_configuration(data_dir: Path) -> None:
+    configuration = data_dir / "postgres" / "postgresql.conf"
+    configuration.write_text(configuration.read_text().replace("no_such_setting = 1", ""))
 
 
 async def test_server_that_does_not_start_says_why(data_dir: Path) -> None:

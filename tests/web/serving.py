@@ -102,7 +102,8 @@ class Answer:
 
 async def answers(stream: trio.abc.ReceiveStream, count: int) -> list[Answer]:
     """So many answers and nothing else; h11 checks that they are HTTP."""
-    data, found = b"", []
+    data = b""
+    found: list[Answer] = []
     while len(found) < count:
         client = h11.Connection(h11.CLIENT)
         client.send(h11.Request(method="GET", target="/", headers=[("Host", "x")]))
@@ -119,7 +120,7 @@ async def _answer(client: h11.Connection, stream: trio.abc.ReceiveStream) -> Ans
     response, body = None, b""
     while not isinstance(event := client.next_event(), h11.EndOfMessage):
         if event is h11.NEED_DATA:
-            client.receive_data(await stream.receive_some(65536))
+            client.receive_data(bytes(await stream.receive_some(65536)))
         elif isinstance(event, h11.Data):
             body += event.data
         elif isinstance(event, h11.Response):
@@ -144,6 +145,14 @@ async def closed(stream: trio.abc.ReceiveStream) -> bool:
         return await stream.receive_some(1) == b""
     except trio.BrokenResourceError:
         return True
+
+
+async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
+    """Raise trio.BrokenResourceError if the connection is reset."""
+    data = b""
+    while piece := await stream.receive_some(65536):
+        data += piece
+    return data
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """Requests out of bytes, however they are cut, and what is refused."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 
 from opendesk.errors import BodyTooLarge, OpenDeskError
@@ -61,7 +63,7 @@ def test_a_request_may_come_byte_by_byte() -> None:
 def test_requests_in_a_row_are_the_same_however_they_are_cut(cuts: list[int]) -> None:
     stream = (POST + CHUNKED) * 3
     edges = [0, *sorted(cuts), len(stream)]
-    pieces = [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    pieces = [stream[start:end] for start, end in pairwise(edges)]
     assert [body for _, body in read(pieces)] == [b"hello"] * 6
 
 

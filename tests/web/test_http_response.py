@@ -1,7 +1,8 @@
 """What an app says, as HTTP/1.1; read back by h11 as a client would."""
 
 import h11
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 
 from opendesk.web.http_response import FaultyResponse, ResponseWriter

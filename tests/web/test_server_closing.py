@@ -6,7 +6,19 @@ from typing import Any
 import pytest
 import trio
 
-from tests.web.serving import ECHO, GET, POST, answer, app_of, ask, closed, echo, many_descriptors, serving, with_lifespan
+from tests.web.serving import (
+    ECHO,
+    GET,
+    POST,
+    answer,
+    app_of,
+    ask,
+    closed,
+    echo,
+    many_descriptors,
+    serving,
+    with_lifespan,
+)
 
 # Long enough that nothing in these tests may last until then: it would run into the tests' patience.
 ETERNITY_S = 3600
@@ -74,9 +86,10 @@ async def test_a_handler_without_end_is_cut_at_the_end_of_the_grace() -> None:
     async def handler(_scope: Any, _body: bytes) -> bytes:
         working.set()
         try:
-            await trio.sleep_forever()
+            await trio.Event().wait()
         finally:
             cut.set()
+        return b""
 
     async with serving(app_of(handler), grace_s=0.1) as served, await served.connect() as stream:
         await stream.send_all(GET)
@@ -110,7 +123,7 @@ async def test_cancelling_ends_everything_at_once() -> None:
 
     async def handler(_scope: Any, _body: bytes) -> bytes:
         working.set()
-        await trio.sleep_forever()
+        await trio.Event().wait()
         return b""
 
     with trio.CancelScope() as scope:

@@ -11,7 +11,20 @@ from structlog.testing import capture_logs
 import trio
 
 from opendesk.web.limits import KIB, MIB, Limits
-from tests.web.serving import ECHO, GET, POST, answer, app_of, ask, closed, echo, many_descriptors, serving, with_lifespan
+from tests.web.serving import (
+    ECHO,
+    GET,
+    POST,
+    answer,
+    app_of,
+    ask,
+    closed,
+    echo,
+    many_descriptors,
+    read_all,
+    serving,
+    with_lifespan,
+)
 
 # Far longer than a test takes, far shorter than its patience.
 SHORT_S = 0.2
@@ -19,7 +32,7 @@ DRIP_S = 0.05
 
 
 @asynccontextmanager
-async def dripping(stream: trio.SocketStream, start: bytes, drop: bytes) -> AsyncIterator[None]:
+async def dripping(stream: trio.SocketStream, start: bytes, drop: bytes) -> AsyncIterator[trio.SocketStream]:
     """Send a bit now and then for as long as this lasts."""
     await stream.send_all(start)
 
@@ -31,18 +44,18 @@ async def dripping(stream: trio.SocketStream, start: bytes, drop: bytes) -> Asyn
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # cut, as it should be
 
-    async with trio.open_nursery() as nursery:
+    async with stream, trio.open_nursery() as nursery:
         nursery.start_soon(drip)
-        yield
+        yield stream
         nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("start", [b"GET / HTTP/1.1\r\n", b"G"])
 async def test_a_head_that_drips_is_cut(start: bytes) -> None:
-    async with serving(ECHO, limits=Limits(head_s=SHORT_S)) as served, await served.connect() as stream:
-        async with dripping(stream, start, b"x"):
-            assert (await answer(stream)).problem == (408, "REQUEST_TIMEOUT")
-            assert await closed(stream)
+    limits = Limits(head_s=SHORT_S)
+    async with serving(ECHO, limits=limits) as served, dripping(await served.connect(), start, b"x") as stream:
+        assert (await answer(stream)).problem == (408, "REQUEST_TIMEOUT")
+        assert await closed(stream)
 
 
 async def test_the_head_of_a_later_request_may_not_drip_either() -> None:
@@ -53,9 +66,9 @@ async def test_the_head_of_a_later_request_may_not_drip_either() -> None:
 
 
 async def test_empty_lines_without_end_are_silence() -> None:
-    async with serving(ECHO, limits=Limits(silence_s=SHORT_S)) as served, await served.connect() as stream:
-        async with dripping(stream, b"", b"\r\n"):
-            assert await closed(stream)
+    limits = Limits(silence_s=SHORT_S)
+    async with serving(ECHO, limits=limits) as served, dripping(await served.connect(), b"", b"\r\n") as stream:
+        assert await closed(stream)
 
 
 async def test_who_says_nothing_is_left_without_a_word() -> None:
@@ -78,9 +91,9 @@ async def test_a_head_without_end_is_cut_by_its_size() -> None:
     [POST % 1000, b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e8\r\n"],
 )
 async def test_a_body_that_drips_is_cut(start: bytes) -> None:
-    async with serving(ECHO, limits=Limits(body_s=SHORT_S)) as served, await served.connect() as stream:
-        async with dripping(stream, start, b"x"):
-            assert (await answer(stream)).problem == (408, "REQUEST_TIMEOUT")
+    limits = Limits(body_s=SHORT_S)
+    async with serving(ECHO, limits=limits) as served, dripping(await served.connect(), start, b"x") as stream:
+        assert (await answer(stream)).problem == (408, "REQUEST_TIMEOUT")
 
 
 async def test_a_body_that_never_ends_is_cut_by_its_size() -> None:
@@ -208,8 +221,7 @@ async def test_a_reader_that_stalls_is_cut() -> None:
                 await over.wait()
                 async with trio.SocketStream(trio.socket.from_stdlib_socket(client)) as stream:
                     with pytest.raises(trio.BrokenResourceError):
-                        while await stream.receive_some():
-                            pass
+                        await read_all(stream)
     assert len(told) == 1
     assert [line["event"] for line in logs if line["log_level"] == "error"] == []
 

@@ -1,0 +1,152 @@
+"""Registering, logging in and out."""
+
+from hashlib import sha256
+from typing import Annotated
+from uuid import UUID
+
+from attrs import frozen
+from msgspec import Meta
+
+from opendesk import errors as base
+from opendesk.errors import RateLimited, Unauthenticated
+from opendesk.postgres.driver import TrioConnection
+from opendesk.rental import errors, users, wallets
+from opendesk.rental.api.context import Rental
+from opendesk.rental.shapes import Wallet
+from opendesk.web.endpoint import Access, Answer, Call, Endpoint
+
+Email = Annotated[
+    str,
+    Meta(
+        max_length=254, pattern=r"^[^\s@]+@[^\s@.]+(\.[^\s@.]+)+$", examples=["ana@example.org"], title="e-mail address"
+    ),
+]
+# 8 is the contract's; 1000 keeps the hash's work bounded and no one out.
+Password = Annotated[str, Meta(min_length=8, max_length=1000)]
+Username = Annotated[str, Meta(min_length=3, max_length=30, pattern=r"^\S(.*\S)?$")]
+DisplayName = Annotated[str, Meta(min_length=1, max_length=80)]
+
+
+@frozen
+class Register:
+    email: Email
+    password: Password
+    username: Username
+    display_name: DisplayName | None = None
+    role: Annotated[str, Meta(pattern="^(CLIENT|HOST)$")] = "CLIENT"
+
+
+@frozen
+class Login:
+    email: Annotated[str, Meta(max_length=254)]
+    password: Annotated[str, Meta(max_length=1000)]
+
+
+@frozen
+class ChangePassword:
+    current: Annotated[str, Meta(max_length=1000)]
+    password: Password
+
+
+@frozen
+class Welcome:
+    token: str
+    user: users.User
+    user_id: UUID
+    role: str
+    host_profile_id: UUID | None
+    needs_username: bool
+
+
+@frozen
+class Me:
+    user: users.User
+    wallet: Wallet
+    host_profile_id: UUID | None
+
+
+@frozen
+class Users:
+    """The handlers."""
+
+    _on: Rental
+
+    async def register(self, call: Call) -> Answer:
+        asked: Register = call.body
+        password_hash = await self._on.passwords.hash(asked.password)
+        async with self._on.pool.connection() as conn:
+            account = await users.add(
+                conn,
+                email=asked.email,
+                username=asked.username,
+                display_name=asked.display_name,
+                role=asked.role,
+                password_hash=password_hash,
+            )
+        return Answer(self._welcome(account), 201)
+
+    async def login(self, call: Call) -> Answer:
+        asked: Login = call.body
+        key = sha256(f"{call.request.address}\n{asked.email.lower()}".encode()).digest()
+        async with self._on.pool.connection() as conn:
+            attempt = await users.try_login(conn, key)
+            if attempt.failures > users.LOGIN_FAILURES:
+                self._on.metrics.login_failed("rate_limited")
+                raise RateLimited("too many failed log-ins", retry_after_s=max(1, int(attempt.left_s) + 1))
+            account = await users.by_email(conn, asked.email)
+        if (
+            not await self._on.passwords.matches(account.password_hash if account else None, asked.password)
+            or account is None
+        ):
+            self._on.metrics.login_failed("credentials")
+            raise errors.InvalidCredentials
+        async with self._on.pool.connection() as conn:
+            await users.login_worked(conn, key)
+        return Answer(self._welcome(account))
+
+    def _welcome(self, account: users.Account) -> Welcome:
+        token = self._on.tokens.issue(account.id, account.role, account.token_version, now=self._on.clock())
+        return Welcome(token, account.user, account.id, account.role, account.host_id, needs_username=False)
+
+    async def me(self, call: Call, conn: TrioConnection) -> Answer:
+        account = await users.by_id(conn, call.caller.id)
+        if account is None:
+            raise Unauthenticated
+        wallet = await wallets.by_user(conn, account.id, currency=self._on.terms.currency)
+        return Answer(Me(account.user, wallet, account.host_id))
+
+    async def change_password(self, call: Call) -> Answer:
+        asked: ChangePassword = call.body
+        async with self._on.pool.connection() as conn:
+            account = await users.by_id(conn, call.caller.id)
+        if account is None or not await self._on.passwords.matches(account.password_hash, asked.current):
+            raise errors.InvalidCredentials("the current password is wrong")
+        password_hash = await self._on.passwords.hash(asked.password)
+        async with self._on.pool.connection() as conn:
+            changed = await users.set_password(
+                conn, account.id, old_hash=account.password_hash, password_hash=password_hash
+            )
+        if not changed:
+            raise errors.InvalidCredentials("the password was changed meanwhile")
+        return Answer(status=204)
+
+    async def logout(self, call: Call, conn: TrioConnection) -> Answer:
+        await users.end_tokens(conn, call.caller.id)
+        return Answer(status=204)
+
+
+def endpoints(on: Rental) -> tuple[Endpoint, ...]:
+    api = Users(on)
+    e, anyone = Endpoint, Access.ANYONE
+    # fmt: off
+    return (
+        e("POST", "/auth/register", "Register", {201: Welcome}, handler=api.register, access=anyone, body=Register, tag="users",
+          errors=(errors.EmailTaken, errors.UsernameTaken, base.Overloaded)),
+        e("POST", "/auth/login", "Log in", {200: Welcome}, handler=api.login, access=anyone, body=Login, tag="users",
+          errors=(errors.InvalidCredentials, RateLimited, base.Overloaded)),
+        e("GET", "/auth/me", "Who am I", {200: Me}, unit=api.me, tag="users"),
+        e("POST", "/auth/password", "Change the password; older tokens end", {204: None}, handler=api.change_password, body=ChangePassword,
+          tag="users", errors=(errors.InvalidCredentials, base.Overloaded)),
+        e("POST", "/auth/logout", "Log out; older tokens end", {204: None}, unit=api.logout, tag="users"),
+    )
+    # fmt: on
