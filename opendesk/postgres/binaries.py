@@ -33,7 +33,7 @@ _INSTALLED: Final = (
     "/Applications/Postgres.app/Contents/Versions/*/bin",
 )
 
-# What a server does not need of the wheel, two thirds of it.
+# What a server does not need of the wheel: 12 of its 43 MB.
 _NOT_COPIED: Final = ("__pycache__", "*.py", "*.a", "include", "doc", "pgxs", "pkgconfig")
 
 # It takes 5 ms; a file system that hangs must not hang us.

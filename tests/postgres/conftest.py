@@ -99,8 +99,8 @@ def eventually() -> Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]:
 
     async def wait(condition: Callable[[], Awaitable[Any]]) -> Any:
         with trio.fail_after(10):
-            while not (result := await condition()):
-                await trio.sleep(0.005)  # noqa: ASYNC110 - the server has no event for us
+            while not (result := await condition()):  # noqa: ASYNC110 - the server has no event for us
+                await trio.sleep(0.005)
         return result
 
     return wait

@@ -13,7 +13,6 @@ import pytest
 import trio
 import trio.testing
 
-from opendesk.postgres import driver
 from opendesk.postgres.addresses import connection_attempts
 from opendesk.postgres.driver import TrioConnection
 

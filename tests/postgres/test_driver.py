@@ -177,7 +177,9 @@ async def test_a_terminated_session_fails_its_statement(
         await conn.execute("SELECT 1")
 
 
-async def test_a_session_ended_while_idle_shows_without_asking_the_server(conn: TrioConnection, look: Look) -> None:
+async def test_a_session_ended_while_idle_shows_without_asking_the_server(
+    conn: TrioConnection, look: Look, eventually: Eventually
+) -> None:
     look(f"SELECT pg_terminate_backend({conn.info.backend_pid})")
 
     async def hung_up() -> bool:
@@ -204,7 +206,7 @@ async def test_closing_a_connection_fails_the_task_that_waits_on_it(
 
 
 async def test_cancel_safe_stops_another_tasks_statement(
-    conn: TrioConnection, running: Running, eventually: Eventually
+    conn: TrioConnection, running: Running, eventually: Eventually, is_usable: Usable
 ) -> None:
     async def cancel() -> None:
         await eventually(running)

@@ -5,11 +5,11 @@ from contextlib import suppress
 import socket
 from typing import Any
 
+from psycopg.waiting import Ready, Wait
 import pytest
 import trio
 import trio.testing
 
-from psycopg.waiting import Ready, Wait
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.waits import ConnectionLock, wait_ready
 

@@ -1,0 +1,804 @@
+--
+-- PostgreSQL database dump
+--
+
+
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET transaction_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+--
+-- Name: opendesk; Type: SCHEMA; Schema: -; Owner: -
+--
+
+CREATE SCHEMA opendesk;
+
+
+--
+-- Name: check_session_step(); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.check_session_step() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF (OLD.status, NEW.status) IN (('PENDING', 'ACTIVE'), ('PENDING', 'FAILED'), ('ACTIVE', 'ENDED'), ('ACTIVE', 'FAILED')) THEN
+        RETURN NEW;
+    END IF;
+    RAISE EXCEPTION 'a session does not go from % to %', OLD.status, NEW.status
+        USING ERRCODE = 'check_violation', CONSTRAINT = 'sessions_step';
+END
+$$;
+
+
+--
+-- Name: post_entries(); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.post_entries() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'opendesk', 'pg_temp'
+    AS $$
+BEGIN
+    IF EXISTS (SELECT FROM posted GROUP BY transfer_id HAVING sum(amount) <> 0) THEN
+        RAISE EXCEPTION 'a transfer must sum to zero' USING ERRCODE = 'check_violation', CONSTRAINT = 'transfer_sums_to_zero';
+    END IF;
+    IF EXISTS (SELECT FROM posted JOIN transfers ON transfers.id = posted.transfer_id WHERE transfers.created_at <> now()) THEN
+        RAISE EXCEPTION 'a transfer is never added to' USING ERRCODE = 'check_violation', CONSTRAINT = 'transfer_is_final';
+    END IF;
+    PERFORM FROM accounts WHERE id IN (SELECT account_id FROM posted WHERE account_id >= 100) ORDER BY id FOR NO KEY UPDATE;
+    UPDATE accounts SET balance = balance + delta
+      FROM (SELECT account_id, sum(amount)::bigint AS delta FROM posted WHERE account_id >= 100 GROUP BY account_id) AS change
+     WHERE accounts.id = change.account_id;
+    RETURN NULL;
+END
+$$;
+
+
+--
+-- Name: price(bigint, integer); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.price(price_per_hour bigint, minutes integer) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$
+    SELECT CASE WHEN price_per_hour = 0 THEN 0
+                ELSE greatest(1, n / 60 + CASE WHEN n % 60 > 30 OR (n % 60 = 30 AND n / 60 % 2 = 1) THEN 1 ELSE 0 END) END
+      FROM (SELECT price_per_hour * minutes) AS product (n)
+$$;
+
+
+--
+-- Name: refuse(); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.refuse() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    RAISE EXCEPTION '%', TG_ARGV[0] USING ERRCODE = 'restrict_violation', TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA;
+END
+$$;
+
+
+--
+-- Name: uuid7(); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.uuid7() RETURNS uuid
+    LANGUAGE sql PARALLEL SAFE
+    AS $$
+    SELECT (lpad(to_hex(us / 1000), 12, '0') || '7' || lpad(to_hex(us % 1000 * 4096 / 1000), 3, '0')
+            || substr(replace(gen_random_uuid()::text, '-', ''), 17))::uuid
+      FROM (SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint) AS clock (us)
+$$;
+
+
+SET default_tablespace = '';
+
+SET default_table_access_method = heap;
+
+--
+-- Name: accounts; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.accounts (
+    id bigint NOT NULL,
+    kind text NOT NULL,
+    user_id uuid,
+    balance bigint,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT accounts_kind_check CHECK ((kind = ANY (ARRAY['WALLET'::text, 'ESCROW'::text, 'FEES'::text, 'RETAINED'::text, 'EXTERNAL'::text]))),
+    CONSTRAINT accounts_wallet_has_owner_and_balance CHECK ((((kind = 'WALLET'::text) = (user_id IS NOT NULL)) AND ((kind = 'WALLET'::text) = (balance IS NOT NULL)) AND ((kind = 'WALLET'::text) = (id >= 100)))),
+    CONSTRAINT wallet_not_negative CHECK ((balance >= 0))
+)
+WITH (fillfactor='70');
+
+
+--
+-- Name: accounts_id_seq; Type: SEQUENCE; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE opendesk.accounts ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME opendesk.accounts_id_seq
+    START WITH 100
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
+--
+-- Name: entries; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.entries (
+    transfer_id uuid NOT NULL,
+    account_id bigint NOT NULL,
+    amount bigint NOT NULL,
+    reason text NOT NULL,
+    id uuid DEFAULT opendesk.uuid7() NOT NULL,
+    CONSTRAINT entries_amount_check CHECK ((amount <> 0))
+);
+
+
+--
+-- Name: host_beats; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.host_beats (
+    host_id uuid NOT NULL,
+    last_seen_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+
+--
+-- Name: hosts; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.hosts (
+    id uuid DEFAULT opendesk.uuid7() NOT NULL,
+    user_id uuid NOT NULL,
+    display_name text NOT NULL,
+    reliability_score integer DEFAULT 100 NOT NULL,
+    sessions_completed integer DEFAULT 0 NOT NULL,
+    sessions_dropped integer DEFAULT 0 NOT NULL,
+    last_drop_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT hosts_reliability_score_check CHECK (((reliability_score >= 0) AND (reliability_score <= 100)))
+)
+WITH (fillfactor='80');
+
+
+--
+-- Name: idempotency_keys; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.idempotency_keys (
+    caller uuid NOT NULL,
+    key text NOT NULL,
+    fingerprint bytea NOT NULL,
+    status smallint,
+    body bytea,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+
+--
+-- Name: login_attempts; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.login_attempts (
+    key bytea NOT NULL,
+    failures integer NOT NULL,
+    window_start timestamp with time zone NOT NULL
+);
+
+
+--
+-- Name: migrations; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.migrations (
+    version integer NOT NULL,
+    name text NOT NULL,
+    checksum text NOT NULL,
+    applied_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+);
+
+
+--
+-- Name: pc_beats; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.pc_beats (
+    pc_id uuid NOT NULL,
+    last_seen_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+
+--
+-- Name: pcs; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.pcs (
+    id uuid DEFAULT opendesk.uuid7() NOT NULL,
+    host_id uuid NOT NULL,
+    local_pc_id text,
+    name text NOT NULL,
+    level text NOT NULL,
+    cpu text NOT NULL,
+    ram_gb integer NOT NULL,
+    gpu text NOT NULL,
+    vram_gb integer NOT NULL,
+    storage_type text NOT NULL,
+    internet_upload_mbps integer NOT NULL,
+    price_per_hour bigint NOT NULL,
+    currency text NOT NULL,
+    categories text[] DEFAULT '{}'::text[] NOT NULL,
+    software_tags text[] DEFAULT '{}'::text[] NOT NULL,
+    description text DEFAULT ''::text NOT NULL,
+    network_provider text DEFAULT 'DIRECT'::text NOT NULL,
+    connect_address text,
+    connect_hint text,
+    connection_host text,
+    connection_port integer,
+    status text DEFAULT 'OFFLINE'::text NOT NULL,
+    taken_off boolean DEFAULT false NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    deleted_at timestamp with time zone,
+    CONSTRAINT pcs_connection_port_check CHECK (((connection_port >= 1) AND (connection_port <= 65535))),
+    CONSTRAINT pcs_level_check CHECK ((level = ANY (ARRAY['A'::text, 'B'::text, 'C'::text]))),
+    CONSTRAINT pcs_network_provider_check CHECK ((network_provider = ANY (ARRAY['DIRECT'::text, 'RELAY'::text]))),
+    CONSTRAINT pcs_price_per_hour_check CHECK (((price_per_hour >= 0) AND (price_per_hour <= 10000000))),
+    CONSTRAINT pcs_status_check CHECK ((status = ANY (ARRAY['ONLINE'::text, 'BUSY'::text, 'OFFLINE'::text])))
+)
+WITH (fillfactor='80');
+
+
+--
+-- Name: secrets; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.secrets (
+    name text NOT NULL,
+    value bytea NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+
+--
+-- Name: sessions; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.sessions (
+    id uuid DEFAULT opendesk.uuid7() NOT NULL,
+    pc_id uuid NOT NULL,
+    host_id uuid NOT NULL,
+    client_user_id uuid NOT NULL,
+    status text DEFAULT 'PENDING'::text NOT NULL,
+    minutes_purchased integer NOT NULL,
+    minutes_used integer,
+    price_per_hour bigint NOT NULL,
+    price_total bigint NOT NULL,
+    currency text NOT NULL,
+    platform_fee_rate numeric NOT NULL,
+    penalty_rate numeric NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    start_at timestamp with time zone,
+    end_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    end_reason text,
+    failure_reason text,
+    claimed_failure_reason text,
+    proportional bigint,
+    platform_fee bigint,
+    host_payout bigint,
+    penalty bigint,
+    client_credit bigint,
+    retained bigint,
+    refunded bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT sessions_check CHECK (((minutes_used >= 0) AND (minutes_used <= minutes_purchased))),
+    CONSTRAINT sessions_claimed_failure_reason_check CHECK ((claimed_failure_reason = ANY (ARRAY['NONE'::text, 'HOST'::text, 'CLIENT'::text, 'PLATFORM'::text]))),
+    CONSTRAINT sessions_client_credit_check CHECK ((client_credit >= 0)),
+    CONSTRAINT sessions_end_reason_check CHECK ((end_reason = ANY (ARRAY['COMPLETED'::text, 'ENDED_BY_CLIENT'::text, 'ENDED_BY_HOST'::text, 'ENDED_BY_ADMIN'::text, 'HOST_TIMEOUT'::text, 'CANCELLED'::text, 'NEVER_STARTED'::text]))),
+    CONSTRAINT sessions_failure_reason_check CHECK ((failure_reason = ANY (ARRAY['NONE'::text, 'HOST'::text, 'CLIENT'::text, 'PLATFORM'::text]))),
+    CONSTRAINT sessions_host_payout_check CHECK ((host_payout >= 0)),
+    CONSTRAINT sessions_live_or_settled CHECK (
+CASE
+    WHEN (status = ANY (ARRAY['PENDING'::text, 'ACTIVE'::text])) THEN ((ended_at IS NULL) AND (end_reason IS NULL) AND (retained IS NULL))
+    ELSE ((ended_at IS NOT NULL) AND (end_reason IS NOT NULL) AND (failure_reason IS NOT NULL) AND (minutes_used IS NOT NULL) AND (proportional IS NOT NULL) AND (penalty IS NOT NULL) AND (NOT ((((platform_fee + host_payout) + client_credit) + retained) IS DISTINCT FROM price_total)))
+END),
+    CONSTRAINT sessions_minutes_purchased_check CHECK (((minutes_purchased >= 1) AND (minutes_purchased <= 240))),
+    CONSTRAINT sessions_penalty_check CHECK ((penalty >= 0)),
+    CONSTRAINT sessions_penalty_rate_check CHECK (((penalty_rate >= (0)::numeric) AND (penalty_rate <= (1)::numeric))),
+    CONSTRAINT sessions_platform_fee_check CHECK ((platform_fee >= 0)),
+    CONSTRAINT sessions_platform_fee_rate_check CHECK (((platform_fee_rate >= (0)::numeric) AND (platform_fee_rate <= (1)::numeric))),
+    CONSTRAINT sessions_price_total_check CHECK ((price_total >= 0)),
+    CONSTRAINT sessions_proportional_check CHECK ((proportional >= 0)),
+    CONSTRAINT sessions_refund_from_retained CHECK (((refunded = 0) OR (refunded <= retained))),
+    CONSTRAINT sessions_refunded_check CHECK ((refunded >= 0)),
+    CONSTRAINT sessions_retained_check CHECK ((retained >= 0)),
+    CONSTRAINT sessions_started CHECK (((status <> 'ACTIVE'::text) OR ((start_at IS NOT NULL) AND (end_at IS NOT NULL)))),
+    CONSTRAINT sessions_status_check CHECK ((status = ANY (ARRAY['PENDING'::text, 'ACTIVE'::text, 'ENDED'::text, 'FAILED'::text])))
+)
+WITH (fillfactor='80');
+
+
+--
+-- Name: transfers; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.transfers (
+    id uuid DEFAULT opendesk.uuid7() NOT NULL,
+    kind text NOT NULL,
+    session_id uuid,
+    made_by uuid,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT transfers_kind_check CHECK ((kind = ANY (ARRAY['CREDIT'::text, 'DEBIT'::text, 'HOLD'::text, 'RELEASE'::text, 'SETTLEMENT'::text, 'REFUND'::text]))),
+    CONSTRAINT transfers_of_a_session CHECK (((kind = ANY (ARRAY['CREDIT'::text, 'DEBIT'::text])) OR (session_id IS NOT NULL)))
+);
+
+
+--
+-- Name: users; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.users (
+    id uuid DEFAULT opendesk.uuid7() NOT NULL,
+    email text NOT NULL,
+    username text NOT NULL,
+    display_name text,
+    role text NOT NULL,
+    password_hash text NOT NULL,
+    token_version integer DEFAULT 1 NOT NULL,
+    banned_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT users_role_check CHECK ((role = ANY (ARRAY['CLIENT'::text, 'HOST'::text, 'ADMIN'::text])))
+);
+
+
+--
+-- Name: accounts accounts_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.accounts
+    ADD CONSTRAINT accounts_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: accounts accounts_user_id_key; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.accounts
+    ADD CONSTRAINT accounts_user_id_key UNIQUE (user_id);
+
+
+--
+-- Name: entries entries_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.entries
+    ADD CONSTRAINT entries_pkey PRIMARY KEY (transfer_id, account_id);
+
+
+--
+-- Name: host_beats host_beats_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.host_beats
+    ADD CONSTRAINT host_beats_pkey PRIMARY KEY (host_id);
+
+
+--
+-- Name: hosts hosts_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.hosts
+    ADD CONSTRAINT hosts_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: hosts hosts_user_id_key; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.hosts
+    ADD CONSTRAINT hosts_user_id_key UNIQUE (user_id);
+
+
+--
+-- Name: idempotency_keys idempotency_keys_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.idempotency_keys
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (caller, key);
+
+
+--
+-- Name: login_attempts login_attempts_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.login_attempts
+    ADD CONSTRAINT login_attempts_pkey PRIMARY KEY (key);
+
+
+--
+-- Name: migrations migrations_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.migrations
+    ADD CONSTRAINT migrations_pkey PRIMARY KEY (version);
+
+
+--
+-- Name: pc_beats pc_beats_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.pc_beats
+    ADD CONSTRAINT pc_beats_pkey PRIMARY KEY (pc_id);
+
+
+--
+-- Name: pcs pcs_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.pcs
+    ADD CONSTRAINT pcs_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: secrets secrets_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.secrets
+    ADD CONSTRAINT secrets_pkey PRIMARY KEY (name);
+
+
+--
+-- Name: sessions sessions_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.sessions
+    ADD CONSTRAINT sessions_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: transfers transfers_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.transfers
+    ADD CONSTRAINT transfers_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: users users_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: entries_of_wallet; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE UNIQUE INDEX entries_of_wallet ON opendesk.entries USING btree (account_id, id) WHERE (account_id >= 100);
+
+
+--
+-- Name: idempotency_keys_age; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX idempotency_keys_age ON opendesk.idempotency_keys USING btree (created_at);
+
+
+--
+-- Name: login_attempts_age; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX login_attempts_age ON opendesk.login_attempts USING btree (window_start);
+
+
+--
+-- Name: pcs_listed; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX pcs_listed ON opendesk.pcs USING btree (id) WHERE (deleted_at IS NULL);
+
+
+--
+-- Name: pcs_local_id; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE UNIQUE INDEX pcs_local_id ON opendesk.pcs USING btree (host_id, local_pc_id) WHERE (deleted_at IS NULL);
+
+
+--
+-- Name: pcs_of_host; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX pcs_of_host ON opendesk.pcs USING btree (host_id, id) WHERE (deleted_at IS NULL);
+
+
+--
+-- Name: sessions_due; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX sessions_due ON opendesk.sessions USING btree (end_at) WHERE (status = 'ACTIVE'::text);
+
+
+--
+-- Name: sessions_live_of_host; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX sessions_live_of_host ON opendesk.sessions USING btree (host_id) WHERE (status = ANY (ARRAY['PENDING'::text, 'ACTIVE'::text]));
+
+
+--
+-- Name: sessions_never_started; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX sessions_never_started ON opendesk.sessions USING btree (client_user_id, created_at) WHERE (end_reason = ANY (ARRAY['CANCELLED'::text, 'NEVER_STARTED'::text]));
+
+
+--
+-- Name: sessions_of_client; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX sessions_of_client ON opendesk.sessions USING btree (client_user_id, id);
+
+
+--
+-- Name: sessions_of_host; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX sessions_of_host ON opendesk.sessions USING btree (host_id, id);
+
+
+--
+-- Name: sessions_of_pc; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX sessions_of_pc ON opendesk.sessions USING btree (pc_id, id);
+
+
+--
+-- Name: sessions_one_live_per_client; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE UNIQUE INDEX sessions_one_live_per_client ON opendesk.sessions USING btree (client_user_id) WHERE (status = ANY (ARRAY['PENDING'::text, 'ACTIVE'::text]));
+
+
+--
+-- Name: sessions_one_live_per_pc; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE UNIQUE INDEX sessions_one_live_per_pc ON opendesk.sessions USING btree (pc_id) WHERE (status = ANY (ARRAY['PENDING'::text, 'ACTIVE'::text]));
+
+
+--
+-- Name: sessions_pending; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX sessions_pending ON opendesk.sessions USING btree (created_at) WHERE (status = 'PENDING'::text);
+
+
+--
+-- Name: transfers_of_session; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX transfers_of_session ON opendesk.transfers USING btree (session_id);
+
+
+--
+-- Name: transfers_one_close; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE UNIQUE INDEX transfers_one_close ON opendesk.transfers USING btree (session_id) WHERE (kind = ANY (ARRAY['RELEASE'::text, 'SETTLEMENT'::text]));
+
+
+--
+-- Name: transfers_one_hold; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE UNIQUE INDEX transfers_one_hold ON opendesk.transfers USING btree (session_id) WHERE (kind = 'HOLD'::text);
+
+
+--
+-- Name: users_email; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE UNIQUE INDEX users_email ON opendesk.users USING btree (lower(email));
+
+
+--
+-- Name: users_username; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE UNIQUE INDEX users_username ON opendesk.users USING btree (lower(username));
+
+
+--
+-- Name: accounts accounts_balance; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER accounts_balance BEFORE UPDATE OF balance ON opendesk.accounts FOR EACH ROW WHEN ((pg_trigger_depth() = 0)) EXECUTE FUNCTION opendesk.refuse('a balance changes by entries only');
+
+
+--
+-- Name: accounts accounts_empty; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER accounts_empty BEFORE INSERT ON opendesk.accounts FOR EACH ROW WHEN ((new.balance <> 0)) EXECUTE FUNCTION opendesk.refuse('an account starts at zero');
+
+
+--
+-- Name: accounts accounts_kept; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER accounts_kept BEFORE DELETE ON opendesk.accounts FOR EACH ROW EXECUTE FUNCTION opendesk.refuse('an account is never deleted');
+
+
+--
+-- Name: entries entries_final; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER entries_final BEFORE DELETE OR UPDATE ON opendesk.entries FOR EACH ROW EXECUTE FUNCTION opendesk.refuse('an entry is never changed or deleted');
+
+
+--
+-- Name: entries entries_kept; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER entries_kept BEFORE TRUNCATE ON opendesk.entries FOR EACH STATEMENT EXECUTE FUNCTION opendesk.refuse('an entry is never changed or deleted');
+
+
+--
+-- Name: entries entries_posted; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER entries_posted AFTER INSERT ON opendesk.entries REFERENCING NEW TABLE AS posted FOR EACH STATEMENT EXECUTE FUNCTION opendesk.post_entries();
+
+
+--
+-- Name: sessions sessions_step; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER sessions_step BEFORE UPDATE OF status ON opendesk.sessions FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION opendesk.check_session_step();
+
+
+--
+-- Name: transfers transfers_final; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER transfers_final BEFORE DELETE OR UPDATE ON opendesk.transfers FOR EACH ROW EXECUTE FUNCTION opendesk.refuse('a transfer is never changed or deleted');
+
+
+--
+-- Name: transfers transfers_kept; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER transfers_kept BEFORE TRUNCATE ON opendesk.transfers FOR EACH STATEMENT EXECUTE FUNCTION opendesk.refuse('a transfer is never changed or deleted');
+
+
+--
+-- Name: accounts accounts_user_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.accounts
+    ADD CONSTRAINT accounts_user_id_fkey FOREIGN KEY (user_id) REFERENCES opendesk.users(id);
+
+
+--
+-- Name: entries entries_account_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.entries
+    ADD CONSTRAINT entries_account_id_fkey FOREIGN KEY (account_id) REFERENCES opendesk.accounts(id);
+
+
+--
+-- Name: entries entries_transfer_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.entries
+    ADD CONSTRAINT entries_transfer_id_fkey FOREIGN KEY (transfer_id) REFERENCES opendesk.transfers(id);
+
+
+--
+-- Name: host_beats host_beats_host_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.host_beats
+    ADD CONSTRAINT host_beats_host_id_fkey FOREIGN KEY (host_id) REFERENCES opendesk.hosts(id) ON DELETE CASCADE;
+
+
+--
+-- Name: hosts hosts_user_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.hosts
+    ADD CONSTRAINT hosts_user_id_fkey FOREIGN KEY (user_id) REFERENCES opendesk.users(id);
+
+
+--
+-- Name: idempotency_keys idempotency_keys_caller_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.idempotency_keys
+    ADD CONSTRAINT idempotency_keys_caller_fkey FOREIGN KEY (caller) REFERENCES opendesk.users(id) ON DELETE CASCADE;
+
+
+--
+-- Name: pc_beats pc_beats_pc_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.pc_beats
+    ADD CONSTRAINT pc_beats_pc_id_fkey FOREIGN KEY (pc_id) REFERENCES opendesk.pcs(id) ON DELETE CASCADE;
+
+
+--
+-- Name: pcs pcs_host_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.pcs
+    ADD CONSTRAINT pcs_host_id_fkey FOREIGN KEY (host_id) REFERENCES opendesk.hosts(id);
+
+
+--
+-- Name: sessions sessions_client_user_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.sessions
+    ADD CONSTRAINT sessions_client_user_id_fkey FOREIGN KEY (client_user_id) REFERENCES opendesk.users(id);
+
+
+--
+-- Name: sessions sessions_host_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.sessions
+    ADD CONSTRAINT sessions_host_id_fkey FOREIGN KEY (host_id) REFERENCES opendesk.hosts(id);
+
+
+--
+-- Name: sessions sessions_pc_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.sessions
+    ADD CONSTRAINT sessions_pc_id_fkey FOREIGN KEY (pc_id) REFERENCES opendesk.pcs(id);
+
+
+--
+-- Name: transfers transfers_made_by_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.transfers
+    ADD CONSTRAINT transfers_made_by_fkey FOREIGN KEY (made_by) REFERENCES opendesk.users(id);
+
+
+--
+-- Name: transfers transfers_session_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.transfers
+    ADD CONSTRAINT transfers_session_id_fkey FOREIGN KEY (session_id) REFERENCES opendesk.sessions(id);
+
+
+--
+-- PostgreSQL database dump complete
+--
+
+

@@ -1,0 +1,267 @@
+"""Servers that go away and borrowers that are cancelled: the pool recovers at once, and nothing leaks."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+import random
+import shutil
+from typing import Any, cast
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+import pytest
+import trio
+import trio.testing
+
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.embedded import embedded_server
+from opendesk.postgres.pool import Pool, PoolStats
+
+Look = Callable[[str], list[Any]]
+Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+Running = Callable[[], Awaitable[list[Any]]]
+Gate = Any
+
+SLOW = "SELECT pg_sleep(60)"
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+@asynccontextmanager
+async def a_pool(conninfo: str, **settings: Any) -> AsyncIterator[Pool]:
+    pool = Pool(conninfo, **settings)
+    try:
+        yield pool
+    finally:
+        await pool.aclose()
+
+
+async def answers(pool: Pool) -> bool:
+    async with pool.connection() as conn:
+        return await conn.fetch("SELECT 1") == [(1,)]
+
+
+async def pid(pool: Pool) -> int:
+    async with pool.connection() as conn:
+        return conn.info.backend_pid
+
+
+async def lend_all(pool: Pool, n: int, nursery: trio.Nursery) -> list[trio.Event]:
+    """Take `n` connections, each given back when its event is set."""
+
+    async def hold(task_status: trio.TaskStatus[trio.Event]) -> None:
+        async with pool.connection():
+            done = trio.Event()
+            task_status.started(done)
+            await done.wait()
+
+    return [await nursery.start(hold) for _ in range(n)]
+
+
+# A server that goes away
+
+
+async def test_a_session_ended_while_idle_fails_nobody(
+    conninfo: str, nursery: trio.Nursery, look: Look, eventually: Eventually
+) -> None:
+    async with a_pool(conninfo, size=3) as pool:
+        for event in await lend_all(pool, 3, nursery):
+            event.set()
+        await trio.testing.wait_all_tasks_blocked()
+        look(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND pid <> pg_backend_pid()"
+        )
+
+        async def gone() -> bool:
+            return look(SESSIONS) == [0]
+
+        await eventually(gone)
+        assert await answers(pool)
+        assert pool.stats == PoolStats(size=1, idle=1, waiting=0)
+
+
+async def test_the_first_broken_connection_takes_the_idle_ones_along(
+    gate: Gate, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opendesk.postgres.driver.SETTLE_LIMIT_S", 0.02)
+    async with a_pool(gate.conninfo, size=4) as pool:
+        for event in await lend_all(pool, 4, nursery):
+            event.set()
+        await trio.testing.wait_all_tasks_blocked()
+        gate.hold()  # a network that swallows everything: no socket shows it
+        with trio.move_on_after(0.02):
+            await answers(pool)
+        assert pool.stats == PoolStats(size=0, idle=0, waiting=0)
+        gate.release()
+        assert await answers(pool)
+
+
+async def test_a_server_that_was_away_is_used_again_at_once(gate: Gate, nursery: trio.Nursery) -> None:
+    async with a_pool(gate.conninfo, size=4) as pool:
+        failed = trio.Event()
+
+        async def hold_on() -> None:
+            async with pool.connection() as conn:
+                with pytest.raises(psycopg.OperationalError):
+                    await conn.fetch(SLOW)
+            failed.set()
+
+        nursery.start_soon(hold_on)
+        for event in await lend_all(pool, 3, nursery):
+            event.set()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await gate.shut()
+        with trio.fail_after(5):
+            await failed.wait()
+        for _ in range(5):
+            with pytest.raises(psycopg.OperationalError):
+                await answers(pool)
+        await gate.open()
+        for _ in range(5):
+            assert await answers(pool)
+
+
+@pytest.fixture
+def data_dir(open_folders: Callable[[], Path]) -> Iterator[Path]:
+    folder = open_folders()
+    yield folder / "data"
+    shutil.rmtree(folder)
+
+
+async def test_a_server_stopped_and_started_costs_only_the_statements_of_that_moment(
+    data_dir: Path, eventually: Eventually
+) -> None:
+    failures: list[str] = []
+    done = 0
+
+    async def work(pool: Pool, stop: trio.Event) -> None:
+        nonlocal done
+        while not stop.is_set():
+            try:
+                async with pool.connection() as conn:
+                    await conn.fetch("SELECT 1")
+                done += 1
+            except psycopg.OperationalError as exc:
+                failures.append(str(exc))
+                await trio.sleep(0.005)
+
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        async with embedded_server(data_dir) as conninfo:
+            pool = Pool(conninfo, size=4)
+            for _ in range(8):
+                nursery.start_soon(work, pool, stop)
+            while done < 100:
+                await trio.sleep(0.005)
+        assert failures or pool.stats.size == 0
+        async with embedded_server(data_dir) as again:
+            assert conninfo_to_dict(again) == conninfo_to_dict(conninfo)
+            before = done
+            with trio.fail_after(10):
+                while done < before + 100:
+                    await trio.sleep(0.005)
+            stop.set()
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert pool.stats.size == pool.stats.idle <= 4
+            await pool.aclose()
+
+
+# Whatever happens
+
+
+async def sleep(conn: TrioConnection, table: str) -> None:
+    await conn.fetch("SELECT pg_sleep(0.02)")
+
+
+async def give_up_a_transaction(conn: TrioConnection, table: str) -> None:
+    async with conn.transaction():
+        await conn.run(f"INSERT INTO {table} SELECT random() * 1e9, 'x'")
+        await conn.fetch("SELECT pg_sleep(0.01)")
+        raise psycopg.Rollback
+
+
+async def fail_in_a_savepoint(conn: TrioConnection, table: str) -> None:
+    async with conn.transaction(), conn.transaction():
+        await conn.execute("SELECT pg_sleep(0.005)")
+        await trio.sleep(0.005)
+        raise ZeroDivisionError
+
+
+async def leave_a_transaction_open(conn: TrioConnection, table: str) -> None:
+    await conn.execute("BEGIN")
+    await conn.execute("SELECT pg_sleep(0.01)")
+
+
+async def pipe(conn: TrioConnection, table: str) -> None:
+    async with conn.pipeline(), conn.transaction():
+        for _ in range(20):
+            await conn.execute("SELECT pg_sleep(0.001)")
+
+
+async def run_many(conn: TrioConnection, table: str) -> None:
+    await conn.cursor().executemany("SELECT pg_sleep(%s)", [(0.001,)] * 20)
+
+
+async def copy_out(conn: TrioConnection, table: str) -> None:
+    async with conn.cursor().copy("COPY (SELECT generate_series(1, 50000)) TO STDOUT") as copy:
+        async for _row in copy:
+            pass
+
+
+async def fail_in_a_copy(conn: TrioConnection, table: str) -> None:
+    async with conn.cursor().copy(f"COPY {table} FROM STDIN".encode()) as copy:
+        for _ in range(200):
+            await copy.write("x" * 2000)
+        await trio.sleep(0.01)
+        raise ZeroDivisionError
+
+
+async def stream(conn: TrioConnection, table: str) -> None:
+    async with aclosing(cast("Any", conn.cursor().stream("SELECT generate_series(1, 5000)"))) as rows:
+        async for _row in rows:
+            pass
+
+
+ROAMINGS = (
+    sleep,
+    give_up_a_transaction,
+    fail_in_a_savepoint,
+    leave_a_transaction_open,
+    pipe,
+    run_many,
+    copy_out,
+    fail_in_a_copy,
+    stream,
+)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_nothing_leaks_however_borrowers_are_cancelled(
+    *, conninfo: str, table: str, running: Running, eventually: Eventually, look: Look, seed: int
+) -> None:
+    lot = random.Random(seed)
+
+    async def roam(pool: Pool) -> None:
+        with trio.move_on_after(lot.random() * 0.03), suppress(ZeroDivisionError, psycopg.Rollback):
+            async with pool.connection() as conn:
+                await lot.choice(ROAMINGS)(conn, table)
+
+    async def at_rest() -> bool:
+        return await running() == []
+
+    async with a_pool(conninfo, size=4) as pool:
+        for _ in range(10):
+            async with trio.open_nursery() as nursery:
+                for _ in range(8):  # twice as many as there are connections
+                    nursery.start_soon(roam, pool)
+        await eventually(at_rest)
+        assert pool.stats.waiting == 0
+        assert pool.stats.size == pool.stats.idle <= 4
+        async with trio.open_nursery() as nursery:  # all its places are there, and work
+            events = await lend_all(pool, 4, nursery)
+            assert pool.stats.size == 4
+            for event in events:
+                event.set()
+        for _ in range(4):
+            assert await answers(pool)
+    assert look(f"SELECT count(*) FROM {table}") == [0]
