@@ -31,7 +31,7 @@ class Upgrade:
     client: Address | None
 
 
-# Whether it was taken over. One that wasn't must be left untouched.
+# Whether it was taken over. One that wasn't must be left untouched; an expected error instead is told to the client as it is to others.
 TakeOver = Callable[[Upgrade], Awaitable[bool]]
 
 

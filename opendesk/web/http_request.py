@@ -77,8 +77,8 @@ class RequestReader:
     def _start(self, data: bytes) -> None:
         # A new parser for each request: its other half, which writes answers, would cost more than all the reading.
         self._h11 = h11.Connection(h11.SERVER, self._limits.head_bytes)
-        self._body: list[bytes] = []
-        self._body_bytes = 0
+        self._body = bytearray()
+        self._chunks = 0
         self._announced = 0
         self.begun = False
         self.receive(data)
@@ -118,15 +118,15 @@ class RequestReader:
         if self._announced > self._limits.body_bytes:
             raise BodyTooLarge
         while isinstance(event := self._next_event(), h11.Data):
-            self._keep(bytes(event.data))
+            self._keep(event)
         if event is h11.NEED_DATA:
             return None
-        return b"".join(self._body)
+        return bytes(self._body)
 
-    def _keep(self, data: bytes) -> None:
-        self._body.append(data)
-        self._body_bytes += len(data)
-        if self._body_bytes > self._limits.body_bytes or len(self._body) > self._limits.body_chunks:
+    def _keep(self, data: h11.Data) -> None:
+        self._body += data.data
+        self._chunks += data.chunk_start
+        if len(self._body) > self._limits.body_bytes or self._chunks > self._limits.body_chunks:
             raise BodyTooLarge
 
     def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:

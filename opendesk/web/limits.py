@@ -15,7 +15,7 @@ _OTHER_DESCRIPTORS = 128
 class Limits:
     """Times are in seconds, sizes in bytes."""
 
-    # Each costs a descriptor and some 20 KiB. One more takes the place of the one that has been waiting longest for a request.
+    # Each costs a descriptor and 10 KiB, more with TLS. One more takes the place of the one that has been waiting longest for a request.
     connections: int = 4096
     # Connections over the limit that are being told so (503). More than these are closed without a word.
     turned_away: int = 64

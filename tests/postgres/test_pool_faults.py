@@ -145,21 +145,23 @@ async def test_a_server_stopped_and_started_costs_only_the_statements_of_that_mo
                 failures.append(str(exc))
                 await trio.sleep(0.005)
 
+    def more_than(wanted: int) -> Callable[[], Awaitable[bool]]:
+        async def reached() -> bool:
+            return done > wanted
+
+        return reached
+
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         async with embedded_server(data_dir) as conninfo:
             pool = Pool(conninfo, size=4)
             for _ in range(8):
                 nursery.start_soon(work, pool, stop)
-            while done < 100:
-                await trio.sleep(0.005)
+            await eventually(more_than(100))
         assert failures or pool.stats.size == 0
         async with embedded_server(data_dir) as again:
             assert conninfo_to_dict(again) == conninfo_to_dict(conninfo)
-            before = done
-            with trio.fail_after(10):
-                while done < before + 100:
-                    await trio.sleep(0.005)
+            await eventually(more_than(done + 100))
             stop.set()
             await trio.testing.wait_all_tasks_blocked(0.05)
             assert pool.stats.size == pool.stats.idle <= 4

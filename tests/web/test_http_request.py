@@ -231,6 +231,11 @@ def test_a_body_in_very_many_chunks_is_refused() -> None:
     assert refusal(framed(b"Transfer-Encoding: chunked\r\n", b"1\r\nx\r\n" * 51)) is BodyTooLarge
 
 
+def test_a_counted_body_may_come_byte_by_byte() -> None:
+    request = framed(b"Content-Length: 100\r\n", b"x" * 100)
+    assert read(request[i : i + 1] for i in range(len(request)))[0][1] == b"x" * 100
+
+
 def test_a_refusal_never_quotes_the_request() -> None:
     with pytest.raises(BadRequest) as caught:
         read([b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization secret-token\r\n\r\n"])
