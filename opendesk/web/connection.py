@@ -173,7 +173,7 @@ class Connection:
 
     def _log_failure(self, head: Head, group: ExceptionGroup[Exception] | None) -> None:
         """Without a group, the app just left without finishing its answer."""
-        facts = {"method": head.method, "path": head.decoded_path, "request_id": self._request_id()}
+        facts = {"method": head.method, "path": head.decoded_path, "traceId": self._request_id()}
         log.error("http.app_failed", exc_info=group, **facts)
 
     def _scope(self, head: Head) -> HTTPScope:

@@ -128,7 +128,7 @@ class Api:
         """Raise what the caller is to be told."""
         claims = self._claims(endpoint, request)
         if endpoint.handler is not None:
-            user = await self._user(claims) if claims and not endpoint.hot else None
+            user = await self._user(endpoint, claims) if claims and not endpoint.hot else None
             return _rendered(await endpoint.handler(_checked(endpoint, request, ids, claims, user)))
         async with self.pool.connection() as conn:
             user = await self._admitted(conn, endpoint, claims) if claims else None
@@ -139,18 +139,14 @@ class Api:
             return None
         return self.tokens.verify(bearer(request.headers.get("authorization")))
 
-    async def _user(self, claims: Claims) -> Caller:
+    async def _user(self, endpoint: Endpoint, claims: Claims) -> Caller:
         async with self.pool.connection() as conn:
-            return await self._known(conn, claims)
+            return await self._admitted(conn, endpoint, claims)
 
-    async def _known(self, conn: TrioConnection, claims: Claims) -> Caller:
+    async def _admitted(self, conn: TrioConnection, endpoint: Endpoint, claims: Claims) -> Caller:
         caller = await self.find_caller(conn, claims)
         if caller is None:
             raise Unauthenticated
-        return caller
-
-    async def _admitted(self, conn: TrioConnection, endpoint: Endpoint, claims: Claims) -> Caller:
-        caller = await self._known(conn, claims)
         if endpoint.access is Access.ADMIN and not caller.is_admin:
             raise Forbidden("only an admin may do this")
         return caller
