@@ -2,6 +2,8 @@
 
 from functools import partial
 import os
+import resource
+from typing import Final
 
 import click
 import structlog
@@ -14,6 +16,9 @@ from opendesk.ops.metrics import Metrics
 from opendesk.settings import Settings
 
 log = structlog.get_logger()
+
+# Twice what all connections and everything else take (web/limits.py).
+DESCRIPTORS: Final = 16_384
 
 _WELCOME = """
 OpenDesk listens at {urls}
@@ -38,10 +43,19 @@ def serve(context: click.Context) -> None:
     logs = logging.configure(settings.log_level, settings.log_format)
     for warning in settings.warnings:
         log.warning("settings.doubtful", what=warning)
+    _raise_descriptor_limit()
     metrics = Metrics()
     metrics.watch_dropped_logs(lambda: logs.dropped)
     with plain_failures():
         trio.run(_serve, settings, metrics)
+
+
+def _raise_descriptor_limit() -> None:
+    """Each connection takes a descriptor, and the soft limit is mostly 1024, for programs that still use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(settings: Settings, metrics: Metrics) -> None:

@@ -39,6 +39,7 @@ class Connection:
         self._state = state
         self._reader = RequestReader(door.limits)
         self._head: Head | None = None
+        self._id: str | None = None
         self._served = 0
 
     @property
@@ -52,7 +53,7 @@ class Connection:
                 return
             while await self._serve_one():
                 self._reader.start_next()
-                self._head = None
+                self._head = self._id = None
         except OpenDeskError as error:
             await self.refuse(error)
         except (ClientGone, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -69,10 +70,16 @@ class Connection:
         await self._transport.linger()
 
     def _request_id(self) -> str:
-        sent = self._head.field(b"x-request-id") if self._head is not None else None
-        return sent.decode("ascii") if sent is not None and _SANE_ID.fullmatch(sent) else self._door.new_id()
+        """The caller's or a new one, and the same again for the same request."""
+        if self._id is None:
+            sent = self._head.field(b"x-request-id") if self._head is not None else None
+            sane = sent is not None and _SANE_ID.fullmatch(sent)
+            self._id = sane[0].decode("ascii") if sane else self._door.new_id()
+        return self._id
 
     async def _handshake(self) -> bool:
+        if self._door.draining:
+            return False
         with trio.move_on_after(self._limits.handshake_s) as scope:
             self._door.waiting[self] = scope
             try:

@@ -9,13 +9,13 @@ from uuid import UUID
 
 from attrs import define, field, frozen
 
-from opendesk.errors import Forbidden, NotFound, OpenDeskError, Unauthenticated, ValidationFailed
+from opendesk.errors import FieldFault, Forbidden, NotFound, OpenDeskError, Unauthenticated
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
 from opendesk.web.auth import Caller, Claims, Tokens, bearer
 from opendesk.web.idempotency import Guard, StoredAnswer
-from opendesk.web.wire import dump_json, structure_body, structure_query
+from opendesk.web.wire import dump_json, parse_uuid, refused, structure_body, structure_query
 
 # A request id of the caller's is taken if it can do no harm in a log.
 _SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -35,7 +35,7 @@ class WebRequest:
 
     method: str
     path: str
-    query: tuple[tuple[str, str], ...]
+    query: tuple[tuple[str, str], ...] | None  # None: it can't be read
     headers: Mapping[str, str]
     body: bytes
     address: str
@@ -111,6 +111,16 @@ class Endpoint:
     def name(self) -> str:
         return f"{self.method} {self.path}"
 
+    @property
+    def takes_body(self) -> bool:
+        return self.method not in {"GET", "DELETE"}
+
+    @property
+    def act(self) -> Unit | Handler:
+        act = self.unit or self.handler
+        assert act is not None
+        return act
+
 
 @define
 class Api:
@@ -175,15 +185,16 @@ def _checked(
 
 def _uuids(ids: Mapping[str, str]) -> dict[str, UUID]:
     try:
-        return {name: UUID(text) for name, text in ids.items()}
+        return {name: parse_uuid(text) for name, text in ids.items()}
     except ValueError:
         raise NotFound from None
 
 
 def _body(endpoint: Endpoint, request: WebRequest) -> Any:
     if endpoint.body is None:
-        if request.body.strip():
-            # An empty object says as much as an empty body, and some clients always send one.
+        # An empty object says as much as an empty body, and some clients always send one. With GET and DELETE a body means
+        # nothing (RFC 9110, 9.3): it isn't looked at.
+        if endpoint.takes_body and request.body.strip():
             structure_body(request.body, Nothing)
         return None
     if endpoint.body_optional and not request.body.strip():
@@ -192,11 +203,11 @@ def _body(endpoint: Endpoint, request: WebRequest) -> Any:
 
 
 def _query(endpoint: Endpoint, request: WebRequest) -> Any:
-    if endpoint.query is None:
-        if request.query:
-            raise ValidationFailed(f"this call has no query parameter {request.query[0][0][:64]}")
+    if request.query is None:
+        raise refused([FieldFault("", "has too long a query, or one that is not UTF-8")])
+    if endpoint.query is None and not request.query:
         return None
-    return structure_query(request.query, endpoint.query)
+    return structure_query(request.query, endpoint.query or Nothing)
 
 
 def _rendered(answer: Answer | Reply) -> Reply:
@@ -212,4 +223,4 @@ def _reply(stored: StoredAnswer) -> Reply:
 
 @frozen
 class Nothing:
-    """A body without fields."""
+    """A body or a query without fields."""

@@ -8,6 +8,7 @@ import trio
 
 from opendesk.web.http_request import Head
 from opendesk.web.http_response import FaultyResponse, ResponseWriter
+from opendesk.web.transport import ClientGone
 
 # The scope's extension that says: the first event has all of the body, and none comes after it until the answer is out.
 WHOLE_BODY: Final = "opendesk.whole_body"
@@ -61,12 +62,23 @@ class Exchange:
         keep_alive = self._head.keep_alive and self._may_stay()
         framed = self._response.body(data, more=more, keep_alive=keep_alive, date=self._date())
         if framed:
-            self.begun, self.complete = True, False
-            await self._write(framed)
+            await self._write_out(framed)
         self.complete = self._response.complete
         if more:
             await trio.lowlevel.checkpoint()  # a reader as fast as the app must not keep all others waiting
         else:
-            self._over = True
-            if self._finished is not None:
-                self._finished.set()
+            self._end()
+
+    async def _write_out(self, framed: bytes) -> None:
+        self.begun, self.complete = True, False
+        try:
+            await self._write(framed)
+        except ClientGone:
+            self._end()
+            raise
+
+    def _end(self) -> None:
+        """Whoever listens hears of it."""
+        self._over = True
+        if self._finished is not None:
+            self._finished.set()

@@ -9,7 +9,7 @@ from attrs import define, frozen
 from opendesk.errors import Forbidden, OpenDeskError
 from opendesk.ops.metrics import CONTENT_TYPE, Metrics
 from opendesk.web.endpoint import Access, Answer, Call, Endpoint, Reply
-from opendesk.web.responder import Network
+from opendesk.web.responder import UNIX, Network
 
 
 class NotReady(OpenDeskError):
@@ -60,7 +60,7 @@ class Health:
         token = headers.get("x-relay-token") or headers.get("authorization", "").removeprefix("Bearer ")
         if token and self.matches_token(token):
             return True
-        if call.request.hearsay or call.request.address == "unix":
+        if call.request.hearsay or call.request.address == UNIX:
             return False
         address = ip_address(call.request.address)
         return any(address in network for network in self.allowed)

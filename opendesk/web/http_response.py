@@ -60,6 +60,7 @@ class ResponseWriter:
     def _head(self, data: bytes, *, more: bool, keep_alive: bool, date: bytes) -> bytes:
         assert self._status is not None
         self.keep_alive = keep_alive
+        self._left = None
         lines = [_STATUS_LINES.get(self._status) or b"HTTP/1.1 %d \r\n" % self._status]
         names = set()
         for name, value in self._fields:
@@ -81,6 +82,8 @@ class ResponseWriter:
             self.keep_alive = self.keep_alive and value.strip().lower() != b"close"
             return True
         if name == b"content-length" and self._status != HTTPStatus.NO_CONTENT:
+            if self._left is not None or not value.isdigit():
+                raise FaultyResponse("content-length is given twice, or is no number")
             self._left = int(value)
             return False
         return name in (b"content-length", b"transfer-encoding")

@@ -11,8 +11,9 @@ from uuid import UUID
 
 from attrs import frozen
 
-from opendesk.errors import IdempotencyInProgress, IdempotencyKeyReused, ValidationFailed
+from opendesk.errors import FieldFault, IdempotencyInProgress, IdempotencyKeyReused
 from opendesk.postgres.driver import TrioConnection
+from opendesk.web.wire import refused
 
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -49,7 +50,7 @@ class Guard:
     def of(cls, caller: UUID, key: str, method: str, path: str, body: bytes) -> "Guard":
         """Raise ValidationFailed when the key isn't 1–255 visible ASCII characters."""
         if _KEY.fullmatch(key) is None:
-            raise ValidationFailed("Idempotency-Key must be 1 to 255 visible ASCII characters")
+            raise refused([FieldFault("/Idempotency-Key", "must be 1 to 255 visible ASCII characters")])
         return cls(caller, key, sha256(b"\n".join([method.encode(), path.encode(), body])).digest())
 
     @property

@@ -142,9 +142,8 @@ def _filled_in(cls: Any, of: Mapping[Any, Any]) -> Any:
 
 def _limited(schema: Schema, metas: list[Meta]) -> Schema:
     length = "Items" if schema.get("type") == "array" else "Length"
-    limits: Schema = {}
     for meta in metas:
-        limits |= {
+        limits = {
             "description": meta.description,
             "minimum": meta.ge,
             "maximum": meta.le,
@@ -153,4 +152,5 @@ def _limited(schema: Schema, metas: list[Meta]) -> Schema:
             "pattern": meta.pattern,
             "examples": meta.examples,
         }
-    return schema | {key: value for key, value in limits.items() if value is not None}
+        schema = schema | {key: value for key, value in limits.items() if value is not None}
+    return schema

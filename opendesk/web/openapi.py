@@ -1,12 +1,13 @@
 """The OpenAPI document (3.1), made from the endpoints and the attrs classes that they take and answer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from http import HTTPStatus
+import inspect
 import re
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final
 
 import attrs
-import msgspec
+from attrs import define, field
 
 from opendesk.errors import (
     BodyTooLarge,
@@ -23,23 +24,64 @@ from opendesk.errors import (
     ValidationFailed,
 )
 from opendesk.web.endpoint import Access, Endpoint
-from opendesk.web.wire import LARGEST_INTEGER, camel
+from opendesk.web.json_schema import Schema, Schemas, without_null
+from opendesk.web.problems import PROBLEM_JSON
+from opendesk.web.wire import camel
 
 VERSION: Final = "1.0.0"
-_REF: Final = "#/components/schemas/{name}"
 
-_KEY: Final = {
+DESCRIPTION: Final = """\
+Rent PCs by the minute.
+
+**Values.** JSON in UTF-8, whatever the Content-Type says. Times are RFC 3339 in UTC with milliseconds. Money is an integer in minor units \
+(centavos) beside a `currency`. Rates are decimals as text. Ids are UUIDs.
+**Requests** are strict: unknown fields and query parameters, and numbers as text, are refused. **Answers** may get more fields later; ignore \
+those that you don't know.
+
+**Who calls.** `Authorization: Bearer …` with the `token` that registering and logging in give. It ends with its time, with a log-out, a new \
+password or a ban: then calls are answered 401.
+
+**Errors** are problem details (RFC 9457) with a `code` that is stable: go by it, not by the words. Besides those that stand at each call, any \
+may be answered 400 `BAD_REQUEST` (not HTTP as we read it), 404 `NOT_FOUND` (no such path), 405 `METHOD_NOT_ALLOWED` with `Allow`, 408 \
+`REQUEST_TIMEOUT`, 413 `BODY_TOO_LARGE` (over 1 MiB), 431 `HEAD_TOO_LARGE`, or 500 `INTERNAL`; tell us the `traceId` then.
+
+**Lists** are newest first: `limit` items, and `nextCursor` to give as `cursor` for those after them.
+
+**Trying again.** A POST with an `Idempotency-Key` can be sent again until it is answered: it has its effect once, and a repeat gets the same \
+answer with `Idempotent-Replayed: true`. 429 and 503 say with `Retry-After` when.
+
+**Tracing.** Every answer has an `X-Request-ID`: yours (up to 64 letters, digits and `._:-`), or a new one. It is the `traceId` of errors and of \
+our log.
+"""
+
+_HEADERS: Final[dict[str, Schema]] = {
+    "X-Request-ID": {
+        "description": "The caller's, or a new one; the `traceId` in our log.",
+        "required": True,
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,64}$"},
+    },
+    "Retry-After": {
+        "description": "Seconds to wait before trying again.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}},
+    "Idempotent-Replayed": {
+        "description": "This is the answer to an earlier request with the same `Idempotency-Key`.",
+        "schema": {"const": "true"},
+    },
+}
+_KEY: Final[Schema] = {
     "name": "Idempotency-Key",
     "in": "header",
-    "required": False,
-    "description": "The same key with the same request gives the stored answer again; kept for 24 hours.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[\\x21-\\x7e]+$"},
+    "description": "Of the caller's choosing. The same key with the same request gives the stored answer again; kept for 24 hours.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+    "example": "4f1c6a52-rent-1",
 }
 
 
 @attrs.frozen
 class Problem:
-    """An error (RFC 9457). `code` is stable; `error` is `detail` again, for older clients."""
+    """An error (RFC 9457). `code` is stable; `error` is `detail` again, for older clients; `errors` comes with VALIDATION_FAILED."""
 
     type: str
     title: str
@@ -53,155 +95,147 @@ class Problem:
 
 def document(endpoints: Iterable[Endpoint], *, server_url: str = "/") -> dict[str, Any]:
     """The whole document, ready for JSON. Order follows the endpoints, so that it changes only with them."""
-    listed = tuple(endpoints)
-    components, schema_of = _components(listed)
-    paths: dict[str, dict[str, Any]] = {}
-    for endpoint in listed:
-        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schema_of)
-    return {
-        "openapi": "3.1.0",
-        "info": {
-            "title": "OpenDesk",
-            "version": VERSION,
-            "description": "Rent PCs by the minute. Times are RFC 3339 in UTC; money is an integer in minor units.",
-        },
-        "servers": [{"url": server_url}],
-        "paths": paths,
-        "components": {
-            "schemas": components,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
-        },
-    }
+    return _Document(tuple(endpoints)).whole(server_url)
 
 
-def _components(endpoints: tuple[Endpoint, ...]) -> tuple[dict[str, Any], Mapping[Any, Any]]:
-    """The schemas of all classes, and of each type that is used the reference to it."""
-    used: dict[Any, None] = {Problem: None}
-    for endpoint in endpoints:
-        used |= dict.fromkeys([*endpoint.answers.values(), endpoint.body])
+@define
+class _Document:
+    endpoints: tuple[Endpoint, ...]
+    schemas: Schemas = field(factory=Schemas)
+    responses: dict[str, Schema] = field(factory=dict)
+
+    def whole(self, server_url: str) -> dict[str, Any]:
+        self.schemas.of(Problem, asked=False)
+        self.schemas.components["Problem"]["required"].remove("errors")
+        paths: dict[str, dict[str, Any]] = {}
+        for endpoint in self.endpoints:
+            paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = self._operation(endpoint)
+        return {
+            "openapi": "3.1.0",
+            "info": {"title": "OpenDesk", "version": VERSION, "description": DESCRIPTION},
+            "servers": [{"url": server_url}],
+            "tags": [{"name": name} for name in dict.fromkeys(e.tag for e in self.endpoints)],
+            "paths": paths,
+            "components": {
+                "schemas": self.schemas.components,
+                "responses": self.responses,
+                "headers": _HEADERS,
+                "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            },
+        }
+
+    def _operation(self, endpoint: Endpoint) -> dict[str, Any]:
+        operation: dict[str, Any] = {
+            "operationId": _operation_id(endpoint),
+            "summary": endpoint.summary,
+            **_description(endpoint),
+            "tags": [endpoint.tag],
+            "security": [] if endpoint.access is Access.ANYONE else [{"bearer": []}],
+            "parameters": self._parameters(endpoint),
+        }
+        if endpoint.body is not None:
+            content = {"application/json": {"schema": self.schemas.of(endpoint.body, asked=True)}}
+            operation["requestBody"] = {"required": not endpoint.body_optional, "content": content}
+        return {**operation, "responses": {**self._answers(endpoint), **self._problems(endpoint)}}
+
+    def _parameters(self, endpoint: Endpoint) -> list[Schema]:
+        found: list[Schema] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
+            for name in _ids(endpoint)
+        ]
         for attribute in attrs.fields(endpoint.query) if endpoint.query else ():
-            used[attribute.type] = None
-    used.pop(None, None)
-    types = list(used)
-    references, components = msgspec.json.schema_components(types, ref_template=_REF)
-    names = {_component_name(cls): cls for cls in _classes(types)}
-    for name, schema in components.items():
-        _finish(schema, answers_only=name not in _requested(endpoints) and name in names)
-    return dict(sorted(components.items())), dict(zip(types, references, strict=True))
+            schema = self.schemas.of(without_null(attribute.type), asked=True)
+            if attribute.default is not None:
+                schema["default"] = attribute.default
+            description = {"description": schema.pop("description")} if "description" in schema else {}
+            found.append({"name": camel(attribute.name), "in": "query", **description, "schema": schema})
+        return [*found, _KEY] if endpoint.guarded else found
+
+    def _answers(self, endpoint: Endpoint) -> dict[str, Schema]:
+        headers = ["X-Request-ID", "Idempotent-Replayed"] if endpoint.guarded else ["X-Request-ID"]
+        answers: dict[str, Schema] = {}
+        for status, cls in endpoint.answers.items():
+            answer: Schema = {"description": HTTPStatus(status).phrase, "headers": _header_references(headers)}
+            if cls is not None:
+                kind = "text/plain" if cls is str else "application/json"
+                answer["content"] = {kind: {"schema": self.schemas.of(cls, asked=False)}}
+            if status == HTTPStatus.CREATED and (links := self._links(endpoint, cls)):
+                answer["links"] = links
+            answers[str(status)] = answer
+        return answers
+
+    def _links(self, made: Endpoint, cls: Any) -> dict[str, Schema]:
+        """From what was made to what can be done with it."""
+        ids = [camel(a.name) for a in attrs.fields(cls) if attrs.has(a.type) and "id" in attrs.fields_dict(a.type)]
+        return {
+            _operation_id(endpoint): {
+                "operationId": _operation_id(endpoint),
+                "parameters": {"id": f"$response.body#/{ids[0]}/id"},
+            }
+            for endpoint in self.endpoints
+            if ids and endpoint.path.startswith(f"{made.path}/{{id}}")
+        }
+
+    def _problems(self, endpoint: Endpoint) -> dict[str, Schema]:
+        by_status: dict[int, list[type[OpenDeskError]]] = {}
+        for error in dict.fromkeys([*endpoint.errors, *_common_errors(endpoint)]):
+            by_status.setdefault(error.status, []).append(error)
+        return {str(status): self._problem(status, by_status[status]) for status in sorted(by_status)}
+
+    def _problem(self, status: int, errors: list[type[OpenDeskError]]) -> Schema:
+        """Those with the same codes are one component."""
+        errors = sorted(errors, key=lambda error: error.code)
+        name = "Or".join(error.__name__ for error in errors)
+        codes = [error.code for error in errors]
+        headers = ["X-Request-ID"]
+        if status == HTTPStatus.UNAUTHORIZED:
+            headers.append("WWW-Authenticate")
+        if status in _WAITING or IdempotencyInProgress in errors:
+            headers.append("Retry-After")
+        own = {"properties": {"status": {"const": status}, "code": {"enum": codes}}}
+        self.responses[name] = {
+            "description": "\n".join(f"- `{error.code}`: {error.title()}" for error in errors),
+            "headers": _header_references(headers),
+            "content": {PROBLEM_JSON: {"schema": {"allOf": [self.schemas.of(Problem, asked=False), own]}}},
+        }
+        return {"$ref": f"#/components/responses/{name}"}
 
 
-def _classes(types: Iterable[Any]) -> set[Any]:
-    """Every attrs class within these types."""
-    found: set[Any] = set()
-    todo = list(types)
-    while todo:
-        cls = todo.pop()
-        todo += get_args(cls)
-        origin = get_origin(cls) or cls
-        if isinstance(origin, type) and attrs.has(origin) and cls not in found:
-            found.add(cls)
-            attrs.resolve_types(origin)
-            todo += [attribute.type for attribute in attrs.fields(origin)]
-    return found
+_WAITING: Final = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _component_name(cls: Any) -> str:
-    return re.sub(r"[^a-zA-Z0-9.\-_]", "_", getattr(cls, "__name__", str(cls)))
-
-
-def _requested(endpoints: Iterable[Endpoint]) -> set[str]:
-    return {endpoint.body.__name__ for endpoint in endpoints if endpoint.body}
-
-
-def _finish(schema: dict[str, Any], *, answers_only: bool) -> None:
-    """What the wire adds to a class: camelCase, no unknown fields, and in answers every field is there."""
-    if schema.get("type") != "object" or "properties" not in schema:
-        return
-    schema["properties"] = {camel(name): _bounded(value) for name, value in schema["properties"].items()}
-    required = schema["properties"] if answers_only else map(camel, schema.get("required", ()))
-    schema["required"] = list(required)
-    if schema.get("title") == Problem.__name__:
-        schema["required"].remove("errors")
-    schema["additionalProperties"] = False
-
-
-def _bounded(schema: Any) -> Any:
-    """JSON's integers are those of `wire.LARGEST_INTEGER`; text has no control characters but tab and line ends."""
-    if not isinstance(schema, dict):
-        return schema
-    bounded = {key: [_bounded(item) for item in value] if key == "anyOf" else value for key, value in schema.items()}
-    if bounded.get("type") == "integer":
-        bounded.setdefault("maximum", LARGEST_INTEGER)
-        bounded.setdefault("minimum", -LARGEST_INTEGER)
-    return bounded
-
-
-def _operation(endpoint: Endpoint, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
-    operation: dict[str, Any] = {
-        "operationId": _operation_id(endpoint),
-        "summary": endpoint.summary,
-        "tags": [endpoint.tag],
-        "parameters": _parameters(endpoint, schema_of),
-        "responses": _responses(endpoint, schema_of),
-        "security": [] if endpoint.access is Access.ANYONE else [{"bearer": []}],
-    }
-    if endpoint.body is not None:
-        content = {"application/json": {"schema": schema_of[endpoint.body]}}
-        operation["requestBody"] = {"required": not endpoint.body_optional, "content": content}
-    return operation
+def _header_references(names: list[str]) -> Schema:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
 def _operation_id(endpoint: Endpoint) -> str:
-    words = re.findall(r"\w+", endpoint.path)
-    return endpoint.method.lower() + "".join(word[0].upper() + word[1:] for word in words)
+    """The handler's name: what a client's method will be called."""
+    return camel(endpoint.act.__name__)
 
 
-def _parameters(endpoint: Endpoint, schema_of: Mapping[Any, Any]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
-        for name in re.findall(r"\{(\w+)\}", endpoint.path)
+def _description(endpoint: Endpoint) -> Schema:
+    words = [
+        inspect.cleandoc(endpoint.act.__doc__ or ""),
+        "Only for admins." if endpoint.access is Access.ADMIN else "",
     ]
-    for attribute in attrs.fields(endpoint.query) if endpoint.query else ():
-        schema = _without_null(_bounded(schema_of[attribute.type]))
-        found.append({"name": camel(attribute.name), "in": "query", "required": False, "schema": schema})
-    return [*found, _KEY] if endpoint.guarded else found
+    text = "\n\n".join(part for part in words if part)
+    return {"description": text} if text else {}
 
 
-def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """A query parameter can be left out, but not be null."""
-    options = [option for option in schema.get("anyOf", []) if option != {"type": "null"}]
-    return options[0] if len(options) == 1 else schema
-
-
-def _responses(endpoint: Endpoint, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
-    responses = {str(status): _answer(status, cls, schema_of) for status, cls in endpoint.answers.items()}
-    by_status: dict[int, list[str]] = {}
-    for error in dict.fromkeys([*endpoint.errors, *_common_errors(endpoint)]):
-        by_status.setdefault(error.status, []).append(error.code)
-    for status, codes in sorted(by_status.items()):
-        responses[str(status)] = {
-            "description": f"{HTTPStatus(status).phrase}: {', '.join(codes)}",
-            "content": {"application/problem+json": {"schema": schema_of[Problem]}},
-        }
-    return responses
-
-
-def _answer(status: int, cls: Any, schema_of: Mapping[Any, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-    if cls is not None:
-        kind = "text/plain" if cls is str else "application/json"
-        answer["content"] = {kind: {"schema": schema_of[cls]}}
-    return answer
+def _ids(endpoint: Endpoint) -> list[str]:
+    return re.findall(r"\{(\w+)\}", endpoint.path)
 
 
 def _common_errors(endpoint: Endpoint) -> list[type[OpenDeskError]]:
     """What every call of this kind may answer."""
-    found: list[type[OpenDeskError]] = [InvalidJson, ValidationFailed, BodyTooLarge, DatabaseUnavailable, Overloaded]
+    found: list[type[OpenDeskError]] = [ValidationFailed, DatabaseUnavailable, Overloaded]
+    if endpoint.takes_body:
+        found += [InvalidJson, BodyTooLarge]
     if endpoint.access is not Access.ANYONE:
         found.append(Unauthenticated)
     if endpoint.access is Access.ADMIN:
         found.append(Forbidden)
-    if "{" in endpoint.path:
+    if _ids(endpoint):
         found.append(NotFound)
     if endpoint.guarded:
         found += [IdempotencyKeyReused, IdempotencyInProgress]

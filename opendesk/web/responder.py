@@ -1,6 +1,6 @@
 """From a request to what goes back: errors become problems, every answer gets its id, its origin and its place in the metrics."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -9,7 +9,7 @@ from attrs import define, evolve, frozen
 import structlog
 import trio
 
-from opendesk.errors import NotFound, OpenDeskError, Overloaded, Unauthenticated
+from opendesk.errors import NotFound, OpenDeskError, Overloaded
 from opendesk.ops.metrics import Metrics
 from opendesk.web.endpoint import Api, Endpoint, Reply, WebRequest
 from opendesk.web.problems import PROBLEM_JSON, as_expected, render
@@ -23,6 +23,9 @@ CALL_S: Final = 20.0
 
 # Of a query string: more than any call here takes.
 MAX_QUERY_FIELDS: Final = 20
+
+# What stands for the address of a Unix socket's other end.
+UNIX: Final = "unix"
 
 _EXPOSED: Final = "X-Request-ID, Idempotent-Replayed, Retry-After"
 _PREFLIGHT_AGE_S: Final = 600
@@ -75,19 +78,21 @@ class Proxies:
 
     trusted: tuple[Network, ...]
 
-    def address(self, peer: str | None, forwarded: str | None) -> str:
-        """The nearest address that isn't a trusted proxy's."""
-        hops = [hop.strip() for hop in (forwarded or "").split(",") if hop.strip()]
-        address = peer or "unix"
+    def caller(self, peer: str, forwarded: str | None) -> tuple[str, bool]:
+        """The nearest address that isn't a trusted proxy's, and whether there is talk of others behind it that we can't rely on."""
+        if forwarded is None:
+            return peer, False
+        hops = [hop.strip() for hop in forwarded.split(",")]
+        address = peer
         while hops and self.trusts(address):
             hop = hops.pop()
             if not _is_address(hop):
-                break
+                return address, True
             address = hop
-        return address
+        return address, peer == address
 
     def trusts(self, address: str) -> bool:
-        if address == "unix":
+        if address == UNIX:
             return True
         return _is_address(address) and any(ip_address(address) in network for network in self.trusted)
 
@@ -103,27 +108,41 @@ def _is_address(text: str) -> bool:
 def web_request(
     scope: Mapping[str, Any], body: bytes, *, proxies: Proxies, request_id: Callable[[str | None], str]
 ) -> WebRequest:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    headers = _headers(scope["headers"])
     client = scope.get("client")
+    address, hearsay = proxies.caller(client[0] if client else UNIX, headers.get("x-forwarded-for"))
     return WebRequest(
         method=scope["method"],
         path=scope["path"],
         query=_query(scope["query_string"]),
         headers=headers,
         body=body,
-        address=proxies.address(client[0] if client else None, headers.get("x-forwarded-for")),
-        hearsay="x-forwarded-for" in headers and not proxies.trusts(client[0] if client else "unix"),
+        address=address,
+        hearsay=hearsay,
         request_id=request_id(headers.get("x-request-id")),
     )
 
 
-def _query(raw: bytes) -> tuple[tuple[str, str], ...]:
+def _headers(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Fields of one name are one, parted by commas (RFC 9110, 5.2): a second Authorization spoils the first."""
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}
+    if len(headers) == len(fields):
+        return headers
+    gathered: dict[str, list[str]] = {name: [] for name in headers}
+    for name, value in fields:
+        gathered[name.decode("latin-1")].append(value.decode("latin-1"))
+    return {name: ", ".join(values) for name, values in gathered.items()}
+
+
+def _query(raw: bytes) -> tuple[tuple[str, str], ...] | None:
+    """None for one that can't be read: too long, or not UTF-8."""
     if not raw:
         return ()
     try:
-        return tuple(parse_qsl(raw.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS))
-    except ValueError:  # more fields than that: none of ours is among them
-        return (("too many parameters", ""),)
+        text = raw.decode("ascii")
+        return tuple(parse_qsl(text, keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS, errors="strict"))
+    except ValueError:
+        return None
 
 
 @define
@@ -192,7 +211,7 @@ def _problem(error: Exception, request: WebRequest, route: str | None) -> Reply:
 
 def _error_headers(error: OpenDeskError) -> tuple[tuple[str, str], ...]:
     headers = [("Retry-After", str(error.retry_after_s))] if error.retry_after_s is not None else []
-    if isinstance(error, Unauthenticated):
+    if error.status == 401:  # noqa: PLR2004  # RFC 9110, 15.5.2: it goes with a challenge
         headers.append(("WWW-Authenticate", "Bearer"))
     if isinstance(error, MethodNotAllowed):
         headers.append(("Allow", error.allowed))

@@ -22,8 +22,11 @@ from msgspec import Meta
 
 from opendesk.errors import FieldFault, InvalidJson, ValidationFailed
 
-# PostgreSQL's text can't hold NUL, and no name here has a use for the other control characters but tab and line ends.
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+# PostgreSQL's text can't hold NUL, and no text here has a use for the other control characters but tab and line ends. Written so that
+# Python and JavaScript read it alike; lone surrogates don't get past the reading of JSON and queries.
+TEXT_PATTERN: Final = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$"
+_TEXT: Final = re.compile(TEXT_PATTERN)
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 
 T = TypeVar("T")
 
@@ -49,20 +52,22 @@ def _strict(cls: type) -> Callable[[Any, Any], Any]:
             raise ValueError(f"must be {_type_name(cls)}")
         if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
             raise ValueError("is too large")
-        if isinstance(value, str) and _CONTROL.search(value):
+        if isinstance(value, str) and _TEXT.fullmatch(value) is None:
             raise ValueError("must not contain control characters")
         return value
 
     return structure
 
 
+def parse_uuid(text: str) -> UUID:
+    """Only the usual spelling, where `UUID` takes many. Raise ValueError."""
+    if _UUID.fullmatch(text) is None:
+        raise ValueError("must be a UUID")
+    return UUID(text)
+
+
 def _structure_uuid(value: Any, _: Any) -> UUID:
-    if isinstance(value, str) and len(value) == len("00000000-0000-0000-0000-000000000000"):
-        try:
-            return UUID(value)
-        except ValueError:
-            pass
-    raise ValueError("must be a UUID")
+    return parse_uuid(value if isinstance(value, str) else "")
 
 
 def _structure_enum(value: Any, cls: type[StrEnum]) -> StrEnum:
@@ -75,17 +80,22 @@ def _structure_enum(value: Any, cls: type[StrEnum]) -> StrEnum:
 
 
 def _check_meta(value: Any, meta: Meta) -> None:
-    """Raise ValueError with what is allowed."""
+    """Raise ValueError with what is allowed. A pattern's title says it better than the pattern."""
     if meta.ge is not None and value < meta.ge:
         raise ValueError(f"must be at least {meta.ge}")
     if meta.le is not None and value > meta.le:
         raise ValueError(f"must be at most {meta.le}")
     if meta.min_length is not None and len(value) < meta.min_length:
-        raise ValueError(f"must have at least {meta.min_length} of length")
+        raise ValueError(f"must have at least {meta.min_length} {_counted(value)}")
     if meta.max_length is not None and len(value) > meta.max_length:
-        raise ValueError(f"must have at most {meta.max_length} of length")
-    if meta.pattern is not None and re.search(meta.pattern, value) is None:
-        raise ValueError(f"must match {meta.pattern}")
+        raise ValueError(f"must have at most {meta.max_length} {_counted(value)}")
+    # In a schema `$` is the end; in Python also the place before a last line end, which `fullmatch` doesn't take.
+    if meta.pattern is not None and re.fullmatch(meta.pattern, value) is None:
+        raise ValueError(f"must be {meta.title}" if meta.title else f"must match {meta.pattern}")
+
+
+def _counted(value: Any) -> str:
+    return "characters" if isinstance(value, str) else "items"
 
 
 def _structure_annotated(converter: cattrs.Converter) -> Callable[[type], Callable[[Any, Any], Any]]:
@@ -212,24 +222,30 @@ def _faults(error: BaseException, pointer: str = "") -> list[FieldFault]:
         inner = [f for e, note in listed for f in _faults(e, f"{pointer}/{note.index}")]
         return inner + [f for e in bare for f in _faults(e, pointer)]
     if isinstance(error, ForbiddenExtraKeysError):
-        names = sorted(name[:64].replace("~", "~0").replace("/", "~1") for name in error.extra_fields)
-        return [FieldFault(f"{pointer}/{name}", "is not a field of this request") for name in names]
+        return [
+            FieldFault(f"{pointer}/{_escaped(name)}", "is not a field of this request")
+            for name in sorted(error.extra_fields)
+        ]
     if isinstance(error, KeyError):
         return [FieldFault(pointer, "is missing")]
     return [FieldFault(pointer, str(error) if isinstance(error, ValueError) else "has the wrong type")]
 
 
-# A request with a thousand unknown fields gets told of the first ones.
+# A request with a thousand unknown fields gets told of the first ones, and of long names the beginning.
 MAX_FAULTS_TOLD: Final = 20
+_NAME_SHOWN: Final = 64
+
+
+def _escaped(name: str) -> str:
+    """A member's name within a JSON Pointer."""
+    return name[:_NAME_SHOWN].replace("~", "~0").replace("/", "~1")
 
 
 def _structured(converter: cattrs.Converter, value: Any, cls: type[T]) -> T:
     try:
         return converter.structure(value, cls)
     except Exception as error:  # noqa: BLE001  # cattrs passes on whatever a hook raised, in groups
-        faults = _faults(error)[:MAX_FAULTS_TOLD]
-        first = faults[0]
-        raise ValidationFailed(f"{first.pointer or 'the request'} {first.detail}", errors=faults) from None
+        raise refused(_faults(error)) from None
 
 
 def parse_json(body: bytes) -> Any:
@@ -246,10 +262,19 @@ def structure_body(body: bytes, cls: type[T]) -> T:
 
 def structure_query(pairs: Sequence[tuple[str, str]], cls: type[T]) -> T:
     """Unknown and repeated parameters are refused: a filter with a misspelt name would show everything."""
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValidationFailed("a query parameter is given twice")
-    return _structured(_QUERY, value, cls)
+    names = [name for name, _ in pairs]
+    repeated = [
+        FieldFault(f"/{_escaped(name)}", "is given twice") for name in dict.fromkeys(names) if names.count(name) > 1
+    ]
+    if repeated:
+        raise refused(repeated)
+    return _structured(_QUERY, dict(pairs), cls)
+
+
+def refused(faults: Sequence[FieldFault]) -> ValidationFailed:
+    """Tell the first in words and all as a list, up to a bound."""
+    first = faults[0]
+    return ValidationFailed(f"{first.pointer or 'the request'} {first.detail}", errors=faults[:MAX_FAULTS_TOLD])
 
 
 # ---- out

@@ -163,5 +163,7 @@ def many_descriptors() -> Iterator[None]:
     if hard != resource.RLIM_INFINITY and hard < wanted:
         pytest.skip(f"this user may have {hard} descriptors only")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -91,6 +91,8 @@ async def test_an_answer_that_nobody_takes_is_an_os_error_and_not_complete() -> 
     with pytest.raises(OSError):  # noqa: PT011 — a kind is all that the ASGI specification asks for
         await say(lost, b"hello")
     assert (lost.begun, lost.complete) == (True, False)
+    await lost.receive()
+    assert await lost.receive() == {"type": "http.disconnect"}
 
 
 async def test_a_write_that_is_cancelled_leaves_the_answer_incomplete() -> None:

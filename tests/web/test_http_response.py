@@ -144,6 +144,12 @@ def test_a_body_that_breaks_its_promise_is_refused(pieces: list[bytes]) -> None:
         write(pieces, [(b"content-length", b"5")])
 
 
+@pytest.mark.parametrize("lengths", [(b"5", b"5"), (b"5", b"6"), (b"-5",), (b"x",), (b"",)])
+def test_a_doubtful_length_is_refused(lengths: tuple[bytes, ...]) -> None:
+    with pytest.raises(FaultyResponse):
+        write([b"hello"], [(b"content-length", length) for length in lengths])
+
+
 def test_after_a_refused_piece_nothing_is_half_said() -> None:
     writer = ResponseWriter(head_only=False, version="1.1")
     writer.start(200, [(b"content-length", b"5")])

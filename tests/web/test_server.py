@@ -172,9 +172,10 @@ async def test_an_app_that_raises_is_a_500_without_its_words(handler: Any) -> No
             assert b"secret" not in got.body
             assert await closed(stream)
             async with await served.connect() as other:
-                assert (await ask(other)).status == 500
+                made_up = (await ask(other)).fields[b"x-request-id"].decode()
     failures = [line for line in logs if line["event"] == "http.app_failed"]
     assert [(line["path"], line["log_level"]) for line in failures] == [("/a", "error"), ("/", "error")]
+    assert [line["traceId"] for line in failures] == ["abc-1", made_up]
     assert isinstance(failures[0]["exc_info"], ExceptionGroup)
 
 

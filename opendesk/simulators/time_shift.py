@@ -1,0 +1,69 @@
+"""How time passes in a throw-away database faster than outside: whatever happened there becomes longer ago.
+
+A session is bought in minutes, and a minute of the daemon's takes a minute. To turn its clock forward by ten is the same as to make
+all that it reasons about ten minutes older: begins, ends and due times of sessions, and the last heartbeats of those who fell silent.
+Heartbeats of hosts that are up stay as they are: such a host would have beaten all through those minutes, and will beat in the next instant.
+Nothing else is touched. Who is billed for how long, who is judged gone and what is paid is the daemon's work alone, by its
+own rules. The ledger can't be changed, by us neither, so its entries keep the time that they were written.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+import trio
+
+from opendesk.postgres.pool import Pool
+
+# A daemon that is well notices within its intervals; one just started lets hosts be for a full time-out first.
+NOTICED_WITHIN_S: Final = 30.0
+_LOOK_S: Final = 0.01
+
+_TURN: Final = """
+    WITH later AS (
+        SELECT %(minutes)s * interval '1 minute' AS by
+    ), of_sessions AS (
+        UPDATE sessions SET created_at = created_at - by, start_at = start_at - by, end_at = end_at - by, ended_at = ended_at - by
+          FROM later
+    )
+    UPDATE pc_beats SET last_seen_at = last_seen_at - by FROM later WHERE pc_id = ANY (%(silent)s::uuid[])
+"""
+_UNNOTICED: Final = """
+    SELECT EXISTS (SELECT FROM sessions WHERE status = 'ACTIVE' AND end_at <= now())
+        OR EXISTS (SELECT FROM sessions WHERE status = 'PENDING' AND created_at <= now() - %(pending_timeout_ms)s * interval '1 millisecond')
+        OR EXISTS (SELECT FROM pcs WHERE id = ANY (%(silent)s::uuid[]) AND status <> 'OFFLINE')
+"""
+
+
+class DaemonBehind(Exception):
+    """The daemon didn't see in time that something was due."""
+
+
+@frozen
+class TimeShift:
+    """Only for a database that is thrown away. `pending_timeout_ms` is its daemon's SESSION_PENDING_TIMEOUT_MS."""
+
+    _pool: Pool
+    _pending_timeout_ms: int
+
+    async def forward(self, minutes: int, *, silent: Sequence[str] = ()) -> None:
+        """Make it so many minutes later; `silent` are the PCs whose hosts don't beat. Raise DaemonBehind.
+
+        It returns when the daemon has seen what that made due: sessions and reservations that ran out, hosts that are gone.
+        """
+        async with self._pool.connection() as conn:
+            await conn.run(_TURN, {"minutes": minutes, "silent": list(silent)})
+        await self._until_noticed(silent)
+
+    async def _until_noticed(self, silent: Sequence[str]) -> None:
+        values = {"pending_timeout_ms": self._pending_timeout_ms, "silent": list(silent)}
+        with trio.move_on_after(NOTICED_WITHIN_S):
+            while await self._unnoticed(values):
+                await trio.sleep(_LOOK_S)
+            return
+        raise DaemonBehind(f"something has been due for {NOTICED_WITHIN_S:g} s")
+
+    async def _unnoticed(self, values: dict[str, object]) -> bool:
+        async with self._pool.connection() as conn:
+            row = await conn.fetch_one(_UNNOTICED, values)
+        return row is not None and bool(row[0])

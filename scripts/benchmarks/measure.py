@@ -1,0 +1,53 @@
+"""CPU as the operating system counts it, and what is made of several rounds."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Final
+
+from attrs import frozen
+import psutil
+
+# A round in which less than this was done tells nothing about a percentile.
+PERCENTILE: Final = 0.99
+
+
+@frozen
+class Cpu:
+    """Seconds of CPU, user's and system's."""
+
+    daemon: float
+    postgres: float
+
+    @property
+    def in_all(self) -> float:
+        return self.daemon + self.postgres
+
+    def __sub__(self, before: "Cpu") -> "Cpu":
+        return Cpu(self.daemon - before.daemon, self.postgres - before.postgres)
+
+
+def cpu(daemon: psutil.Process, postmaster: psutil.Process) -> Cpu:
+    """Of one process, and of all of PostgreSQL's: those that live, and those that it has seen end."""
+    own = daemon.cpu_times()
+    times = postmaster.cpu_times()
+    ended_s = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+    living_s = sum(_used_s(process) for process in [postmaster, *postmaster.children(recursive=True)])
+    return Cpu(own.user + own.system, living_s + ended_s)
+
+
+def _used_s(process: psutil.Process) -> float:
+    try:
+        times = process.cpu_times()
+    except psutil.NoSuchProcess:  # ended just now: its parent has the sum
+        return 0.0
+    return float(times.user + times.system)
+
+
+def percentile(values: Sequence[float], part: float = PERCENTILE) -> float:
+    """The value that this part of all are at or below. 0 for none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))] if ordered else 0.0
+
+
+def middle(values: Sequence[float]) -> float:
+    return float(median(values)) if values else 0.0
