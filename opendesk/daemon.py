@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 import os
 import signal
+import socket
 
 import structlog
 import trio
@@ -16,6 +17,7 @@ from opendesk.rental.timers import Timers
 from opendesk.settings import Settings
 from opendesk.supervise import every, keep_running, lag_canary
 from opendesk.web.certificate import Certificate
+from opendesk.web.listen import listen
 from opendesk.web.server import serve_http
 from opendesk.wiring import Services, wire
 
@@ -33,38 +35,46 @@ async def run(
     metrics: Metrics | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is under way within SHUTDOWN_GRACE_MS. Starts with the URLs it listens at."""
+    """Serve until SIGTERM or SIGINT, then finish what is under way within SHUTDOWN_GRACE_MS.
+
+    Starts with the URLs it listens at; with none, if it was told to stop before it served.
+    """
     metrics = metrics or Metrics()
     stop = Stop()
     async with trio.open_nursery() as signals:
         certificate = _certificate(settings)
         await signals.start(_obey_signals, stop, certificate, environ)
-        async with database.serving_database(settings) as conninfo:
-            await _bring_up_to_date(conninfo)
-            async with database.open_pool(conninfo, settings) as pool, trio.open_nursery() as timers:
-                metrics.watch_pool(lambda: PoolNumbers(pool.stats.size, pool.stats.idle, pool.stats.waiting))
-                services = await wire(settings, pool, metrics, ready=partial(_parts, pool, stop))
-                _start_timers(timers, services, pool, metrics, environ)
-                async with trio.open_nursery() as web:
-                    serve = partial(_serve_web, settings, services, stop, certificate, environ)
-                    urls = await web.start(serve)
-                    systemd.sd_notify(environ, systemd.READY, systemd.status(f"listening at {' '.join(urls)}"))
-                    log.info(
-                        "daemon.ready",
-                        urls=urls,
-                        database="embedded" if database.external(settings) is None else "external",
-                    )
-                    task_status.started(urls)
-                timers.cancel_scope.cancel()  # reached once web has drained
+        with stop.starting:
+            async with database.serving_database(settings) as conninfo:
+                await _bring_up_to_date(conninfo)
+                async with database.open_pool(conninfo, settings) as pool, trio.open_nursery() as timers:
+                    metrics.watch_pool(lambda: PoolNumbers(pool.stats.size, pool.stats.idle, pool.stats.waiting))
+                    services = await wire(settings, pool, metrics, ready=partial(_parts, pool, stop))
+                    _start_timers(timers, services, pool, metrics, environ)
+                    async with trio.open_nursery() as web:
+                        serve = partial(_serve_web, settings, services, stop, certificate, environ)
+                        urls = [_plain(url) for url in await web.start(serve)]
+                        stop.serving = True
+                        _tell_ready(settings, environ, urls)
+                        task_status.started(urls)
+                    timers.cancel_scope.cancel()  # reached once web has drained
         signals.cancel_scope.cancel()
     log.info("daemon.stopped")
+    if stop.starting.cancelled_caught:
+        task_status.started([])
+
+
+class CannotStart(Exception):
+    """What the operator has to change first."""
 
 
 class Stop:
-    """Asked for once; everybody who waits hears it."""
+    """Asked for once; everybody who waits hears it. Before there is anything to drain it cancels the start."""
 
     def __init__(self) -> None:
         self._asked = trio.Event()
+        self.starting = trio.CancelScope()
+        self.serving = False
 
     @property
     def asked(self) -> bool:
@@ -72,6 +82,8 @@ class Stop:
 
     def ask(self) -> None:
         self._asked.set()
+        if not self.serving:
+            self.starting.cancel()
 
     async def wait(self) -> None:
         await self._asked.wait()
@@ -92,6 +104,17 @@ async def _obey_signals(
                 stop.ask()
             elif certificate is not None:
                 await certificate.reload()
+
+
+def _plain(url: str) -> str:
+    """A Unix socket's as BIND has it: there is no such URL."""
+    return url.partition("//")[2] if "//unix:" in url else url
+
+
+def _tell_ready(settings: Settings, environ: Mapping[str, str], urls: list[str]) -> None:
+    systemd.sd_notify(environ, systemd.READY, systemd.status(f"listening at {' '.join(urls)}"))
+    kind = "embedded" if database.external(settings) is None else "external"
+    log.info("daemon.ready", urls=urls, database=kind)
 
 
 async def _bring_up_to_date(conninfo: str) -> None:
@@ -138,10 +161,9 @@ async def _serve_web(
     *,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    passed = [f"fd://{fd}" for fd in systemd.listen_fds(environ, os.getpid())]
     await serve_http(
         services.app,
-        bind=passed or [settings.listen_address],
+        bind=_listening(settings, environ),
         stop=stop.wait,
         grace_s=settings.shutdown_grace_ms / 1000,
         tls=certificate,
@@ -149,10 +171,25 @@ async def _serve_web(
     )
 
 
+def _listening(settings: Settings, environ: Mapping[str, str]) -> list[socket.socket]:
+    try:
+        passed = [f"fd://{fd}" for fd in systemd.listen_fds(environ, os.getpid())]
+    except (OSError, ValueError) as error:
+        raise CannotStart(f"the sockets that systemd passed can't be used: {error}") from error
+    try:
+        return listen(passed or [settings.listen_address])
+    except (OSError, ValueError) as error:
+        where = " ".join(passed) or f"{settings.listen_address} (BIND, PORT)"
+        raise CannotStart(f"can't listen at {where}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def _certificate(settings: Settings) -> Certificate | None:
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    return Certificate(settings.tls_cert, settings.tls_key)
+    try:
+        return Certificate(settings.tls_cert, settings.tls_key)
+    except OSError as error:
+        raise CannotStart(f"TLS_CERT {settings.tls_cert}, TLS_KEY {settings.tls_key}: {error}") from error
 
 
 async def _parts(pool: Pool, stop: Stop) -> dict[str, bool]:

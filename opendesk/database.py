@@ -2,17 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import resources
 from typing import Final
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 import structlog
 import trio
 
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.embedded import embedded_server, server_for_command
-from opendesk.postgres.migrate import migrate
+from opendesk.postgres.migrate import MigrationFailed, migrate
 from opendesk.postgres.pool import Pool, with_options
 from opendesk.settings import Settings
 
@@ -21,12 +23,33 @@ log = structlog.get_logger()
 # Our statements take milliseconds; the longest batch some 200. One that takes this long stands in a queue that nobody is served by.
 STATEMENT_TIMEOUT_MS: Final = 10_000
 
-# To a server that doesn't answer at all.
-CONNECT_TIMEOUT_S: Final = 5
+# For connections to a server that vanished without a word (a machine that lost its power, a network that is cut): else the kernel
+# would go on hoping for a quarter of an hour, or for two hours where nothing is under way. In seconds, and ms for the last; a URL
+# that has its own wins.
+TRANSPORT: Final = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 15_000,
+}
 
-# Whether the database answers: /health/ready wants to know now, the log and the metrics within some seconds.
+# Whether the database answers: /health/ready wants to know now, the log and the metrics soon, and sooner when it is back.
 PING_S: Final = 2.0
-WATCH_PERIOD_S: Final = 5.0
+WATCH_PERIOD_S: Final = 2.0
+WATCH_AWAY_S: Final = 0.5
+
+# A call has 15 s, a statement 10, and a timer's batch takes seconds: who has had a connection for longer waits for a server that keeps
+# it open and says nothing.
+LONGEST_LOAN_S: Final = 60.0
+
+
+# For psql too, hence its way to write a variable.
+GRANTS: Final = resources.files("opendesk.postgres") / "serving_role.sql"
+
+
+class UnknownRole(Exception):
+    """There is no such role in the database."""
 
 
 @asynccontextmanager
@@ -59,22 +82,40 @@ def external(settings: Settings) -> str | None:
 
 async def bring_up_to_date(conninfo: str) -> list[str]:
     """Apply what migrations are missing; their names. Raise MigrationError with what is wrong."""
-    async with await TrioConnection.connect(conninfo, connect_timeout=CONNECT_TIMEOUT_S) as conn:
-        return await migrate(conn)
+    async with await TrioConnection.connect(_with_limits(conninfo)) as conn:
+        try:
+            return await migrate(conn)
+        except MigrationFailed as error:
+            if isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
+                hint = "run `opendesk migrate` as the role that owns the schema (docs/database.md, Two roles)"
+                raise MigrationFailed(f"{error}; {hint}") from error
+            raise
+
+
+async def grant_to(conninfo: str, role: str) -> None:
+    """Give an existing role the rights that serving takes, and no others on our tables. Raise UnknownRole."""
+    async with await TrioConnection.connect(_with_limits(conninfo)) as conn:
+        quoted = sql.Identifier(role).as_string(conn)
+        try:
+            await conn.execute(GRANTS.read_text("utf-8").replace(':"role"', quoted).encode())
+        except psycopg.errors.UndefinedObject:
+            raise UnknownRole(f"there is no database role {role}: make it with CREATE ROLE first") from None
 
 
 @asynccontextmanager
 async def open_pool(conninfo: str, settings: Settings) -> AsyncIterator[Pool]:
-    ready = with_options(
-        make_conninfo(conninfo, connect_timeout=CONNECT_TIMEOUT_S),
-        search_path="opendesk",
-        statement_timeout_ms=STATEMENT_TIMEOUT_MS,
-    )
+    limited = _with_limits(conninfo)
+    ready = with_options(limited, search_path="opendesk", statement_timeout_ms=STATEMENT_TIMEOUT_MS)
     pool = Pool(ready, size=settings.relay_db_pool_size, idle_s=settings.relay_db_idle_ms / 1000)
     try:
         yield pool
     finally:
         await pool.aclose()
+
+
+def _with_limits(conninfo: str) -> str:
+    given = conninfo_to_dict(conninfo)
+    return make_conninfo(conninfo, **{name: limit for name, limit in TRANSPORT.items() if name not in given})
 
 
 async def answers(pool: Pool) -> bool:
@@ -89,12 +130,14 @@ async def answers(pool: Pool) -> bool:
 
 
 async def watch(pool: Pool, metrics: Metrics) -> None:
-    """Tell the metrics whether the database is there, and the log when that changes."""
+    """Tell the metrics whether the database is there, and the log when that changes; free whoever waits for a mute one."""
     was_up = True
     while True:
         is_up = await answers(pool)
         metrics.database_is_up(up=is_up)
         if is_up != was_up:
             log.warning("database.back" if is_up else "database.away")
+        if freed := pool.drop_overdue(LONGEST_LOAN_S):
+            log.warning("database.mute", connections=freed, for_s=LONGEST_LOAN_S)
         was_up = is_up
-        await trio.sleep(WATCH_PERIOD_S)
+        await trio.sleep(WATCH_PERIOD_S if is_up else WATCH_AWAY_S)

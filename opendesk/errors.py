@@ -46,7 +46,7 @@ class Unauthenticated(OpenDeskError):
 
 
 class Forbidden(OpenDeskError):
-    """This is not yours."""
+    """It is not yours."""
 
     status, code = 403, "FORBIDDEN"
 
@@ -76,7 +76,7 @@ class RateLimited(OpenDeskError):
 
 
 class IdempotencyKeyReused(OpenDeskError):
-    """This Idempotency-Key was used with another request."""
+    """The Idempotency-Key was used with another request."""
 
     status, code = 422, "IDEMPOTENCY_KEY_REUSED"
 

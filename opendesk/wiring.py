@@ -37,11 +37,13 @@ _KEEP_KEY = """
 
 @frozen
 class Services:
-    """What runs, and what answers."""
+    """What runs, and what answers: `app` is made of `calls` and `responder`."""
 
     app: Application
     heartbeats: Heartbeats
     timers: Timers
+    calls: tuple[Endpoint, ...]
+    responder: Responder
 
 
 async def wire(
@@ -75,7 +77,7 @@ async def wire(
         Proxies(settings.trusted_proxies),
         metrics,
     )
-    return Services(make_app(calls, responder), heartbeats, timers)
+    return Services(make_app(calls, responder), heartbeats, timers, calls, responder)
 
 
 def all_endpoints(rental_calls: tuple[Endpoint, ...], shown: health.Health) -> tuple[Endpoint, ...]:

@@ -328,7 +328,7 @@ END),
     CONSTRAINT sessions_platform_fee_rate_check CHECK (((platform_fee_rate >= (0)::numeric) AND (platform_fee_rate <= (1)::numeric))),
     CONSTRAINT sessions_price_total_check CHECK ((price_total >= 0)),
     CONSTRAINT sessions_proportional_check CHECK ((proportional >= 0)),
-    CONSTRAINT sessions_refund_from_retained CHECK (((refunded = 0) OR (refunded <= retained))),
+    CONSTRAINT sessions_refund_from_retained CHECK (((refunded = 0) OR (refunded <= COALESCE(retained, (0)::bigint)))),
     CONSTRAINT sessions_refunded_check CHECK ((refunded >= 0)),
     CONSTRAINT sessions_retained_check CHECK ((retained >= 0)),
     CONSTRAINT sessions_started CHECK (((status <> 'ACTIVE'::text) OR ((start_at IS NOT NULL) AND (end_at IS NOT NULL)))),
@@ -673,10 +673,24 @@ CREATE TRIGGER entries_posted AFTER INSERT ON opendesk.entries REFERENCING NEW T
 
 
 --
+-- Name: sessions sessions_settled; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER sessions_settled BEFORE UPDATE ON opendesk.sessions FOR EACH ROW WHEN (((old.retained IS NOT NULL) AND ((((((((((old.end_reason IS DISTINCT FROM new.end_reason) OR (old.failure_reason IS DISTINCT FROM new.failure_reason)) OR (old.claimed_failure_reason IS DISTINCT FROM new.claimed_failure_reason)) OR (old.minutes_used IS DISTINCT FROM new.minutes_used)) OR (old.proportional IS DISTINCT FROM new.proportional)) OR (old.platform_fee IS DISTINCT FROM new.platform_fee)) OR (old.host_payout IS DISTINCT FROM new.host_payout)) OR (old.penalty IS DISTINCT FROM new.penalty)) OR (old.client_credit IS DISTINCT FROM new.client_credit)) OR (old.retained IS DISTINCT FROM new.retained)))) EXECUTE FUNCTION opendesk.refuse('a session that is over stays as it was');
+
+
+--
 -- Name: sessions sessions_step; Type: TRIGGER; Schema: opendesk; Owner: -
 --
 
 CREATE TRIGGER sessions_step BEFORE UPDATE OF status ON opendesk.sessions FOR EACH ROW WHEN ((old.status IS DISTINCT FROM new.status)) EXECUTE FUNCTION opendesk.check_session_step();
+
+
+--
+-- Name: sessions sessions_terms; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER sessions_terms BEFORE UPDATE ON opendesk.sessions FOR EACH ROW WHEN ((((((((((old.pc_id IS DISTINCT FROM new.pc_id) OR (old.host_id IS DISTINCT FROM new.host_id)) OR (old.client_user_id IS DISTINCT FROM new.client_user_id)) OR (old.minutes_purchased IS DISTINCT FROM new.minutes_purchased)) OR (old.price_per_hour IS DISTINCT FROM new.price_per_hour)) OR (old.price_total IS DISTINCT FROM new.price_total)) OR (old.currency IS DISTINCT FROM new.currency)) OR (old.platform_fee_rate IS DISTINCT FROM new.platform_fee_rate)) OR (old.penalty_rate IS DISTINCT FROM new.penalty_rate))) EXECUTE FUNCTION opendesk.refuse('the terms of a session never change');
 
 
 --

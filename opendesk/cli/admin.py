@@ -1,17 +1,19 @@
 """`opendesk admin`: the first admin comes from here, never from the API."""
 
 import sys
+from typing import Final
 
 import click
 
-from opendesk.cli.common import load_settings, with_connection
+from opendesk.cli.common import checked, load_settings, with_connection
 from opendesk.postgres.driver import TrioConnection
 from opendesk.rental import users
+from opendesk.rental.api.users import Register
+from opendesk.rental.errors import UsernameTaken
 from opendesk.web.auth import Passwords
 
-# The API's (contracts/rental-http.md).
-SHORTEST_PASSWORD = 8
-LONGEST_PASSWORD = 1000
+# More than the longest password takes in UTF-8 (contracts/rental-http.md).
+_MAX_LINE_BYTES: Final = 8192
 
 
 @click.group()
@@ -25,18 +27,27 @@ def admin() -> None:
 @click.option("--username", help="3 to 30 characters; made of the e-mail address otherwise.")
 @click.pass_context
 def create(context: click.Context, email: str, *, password_stdin: bool, username: str | None) -> None:
-    """Make an admin who logs in with EMAIL."""
+    """Make an admin who logs in with EMAIL.
+
+    The password has 8 characters at least; it is asked for, unless it comes on standard input.
+    """
     settings = load_settings(context)
-    password = _password(from_stdin=password_stdin)
-    if "@" not in email.strip("@"):
-        raise click.BadParameter("is not an e-mail address", param_hint="EMAIL")
-    name = username or email.partition("@")[0][:20].ljust(3, "_") + "-admin"
+    name = username if username is not None else f"{email.partition('@')[0][:20]}-admin"
+    wanted = checked(Register, email=email, username=name, password=_password(from_stdin=password_stdin))
 
     async def work(conn: TrioConnection) -> users.Account:
-        password_hash = await Passwords().hash(password)
-        return await users.add(
-            conn, email=email, username=name, display_name=None, role="ADMIN", password_hash=password_hash
-        )
+        password_hash = await Passwords().hash(wanted.password)
+        try:
+            return await users.add(
+                conn,
+                email=wanted.email,
+                username=wanted.username,
+                display_name=None,
+                role="ADMIN",
+                password_hash=password_hash,
+            )
+        except UsernameTaken:
+            raise click.ClickException(f"the name {wanted.username} is taken: give another with --username") from None
 
     made = with_connection(settings, work)
     click.echo(f"admin {made.email} ({made.id})")
@@ -68,10 +79,10 @@ def _set_banned(context: click.Context, email: str, *, banned: bool) -> None:
 
 
 def _password(*, from_stdin: bool) -> str:
-    if from_stdin:
-        password = sys.stdin.readline(LONGEST_PASSWORD + 2).rstrip("\r\n")
-    else:
-        password = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
-        raise click.ClickException(f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters")
-    return password
+    if not from_stdin:
+        password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return password
+    try:
+        return sys.stdin.buffer.readline(_MAX_LINE_BYTES).decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise click.UsageError("the password is not UTF-8") from None

@@ -1,36 +1,54 @@
 """What commands share: their settings, the database, and how they fail."""
 
 from collections.abc import Awaitable, Callable
+import json
 import sys
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import click
 import psycopg
 import trio
 
 from opendesk import database
-from opendesk.errors import OpenDeskError
+from opendesk.errors import InvalidJson, OpenDeskError, ValidationFailed
 from opendesk.ops import logging
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import EmbeddedError
 from opendesk.postgres.migrate import MigrationError
 from opendesk.settings import Settings, SettingsError, load
+from opendesk.web.wire import structure_body
 
 T = TypeVar("T")
 
-EXIT_FAILED = 1
-EXIT_SETTINGS = 2
+EXIT_FAILED: Final = 1
+EXIT_SETTINGS: Final = 2
+
+# What an operator can do something about: told in a line. All else is a fault of ours, and its traceback is of use.
+_EXPECTED: Final[tuple[type[Exception], ...]] = (
+    OpenDeskError, EmbeddedError, MigrationError, psycopg.OperationalError, psycopg.errors.InsufficientPrivilege, OSError,
+)  # fmt: skip
 
 
 def load_settings(context: click.Context) -> Settings:
     """The settings, or every fault of them and exit code 2."""
     try:
-        settings = load(context.find_root().obj, env_file=context.find_root().params.get("env_file"))
+        return load(context.find_root().obj, env_file=context.find_root().params.get("env_file"))
     except SettingsError as error:
         for fault in error.faults:
             click.echo(fault, err=True)
         sys.exit(EXIT_SETTINGS)
-    return settings
+
+
+def checked(cls: type[T], **given: object) -> T:
+    """What the API would take of these fields, by its own rules; else a complaint and exit code 2."""
+    try:
+        return structure_body(json.dumps(given).encode(), cls)
+    except ValidationFailed as error:
+        raise click.UsageError(
+            "; ".join(f"{fault.pointer.lstrip('/')} {fault.detail}" for fault in error.errors)
+        ) from None
+    except InvalidJson:
+        raise click.UsageError("there are characters that are not UTF-8") from None
 
 
 def with_connection(settings: Settings, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
@@ -48,19 +66,33 @@ def with_connection(settings: Settings, work: Callable[[TrioConnection], Awaitab
 
 
 class plain_failures:  # noqa: N801  # used as a statement
-    """Turn expected errors into one line on standard error and exit code 1."""
+    """Turn expected errors into one line on standard error and exit code 1; these too, if any are given."""
+
+    def __init__(self, *also: type[Exception]) -> None:
+        self._expected: tuple[type[Exception], ...] = (*_EXPECTED, *also)
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        found = _expected(error)
-        if found is not None:
-            raise click.ClickException(str(found).strip()) from None
+        found = _only(error)
+        if isinstance(found, KeyboardInterrupt):
+            raise click.Abort from None
+        if isinstance(found, self._expected):
+            raise click.ClickException(_line(found)) from None
 
 
-def _expected(error: BaseException | None) -> BaseException | None:
-    if isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        return _expected(error.exceptions[0])
-    known = (OpenDeskError, EmbeddedError, MigrationError, psycopg.OperationalError, OSError)
-    return error if isinstance(error, known) else None
+def _only(error: BaseException | None) -> BaseException | None:
+    """What nurseries put into groups of one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _line(error: BaseException) -> str:
+    text = "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or repr(error)
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return f"the database refuses its role a right: {text} (see docs/database.md, Two roles)"
+    if isinstance(error, psycopg.OperationalError):
+        return f"the database can't be used: {text}"
+    return text

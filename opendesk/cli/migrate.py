@@ -4,33 +4,45 @@ import click
 import trio
 
 from opendesk import database
-from opendesk.cli.common import load_settings, plain_failures
+from opendesk.cli.common import EXIT_FAILED, load_settings, plain_failures
 from opendesk.postgres import migrate as migrations
 from opendesk.postgres.driver import TrioConnection
+from opendesk.settings import Settings
 
 
 @click.command()
 @click.option("--check", is_flag=True, help="Only tell what is missing; exit code 1 if anything is.")
+@click.option("--grant", "role", metavar="ROLE", help="Then give ROLE, which exists, the rights that serving takes.")
 @click.pass_context
-def migrate(context: click.Context, *, check: bool) -> None:
+def migrate(context: click.Context, *, check: bool, role: str | None) -> None:
     """Bring the database up to date. `serve` does so too, where its role may.
 
-    With a role that owns the schema in DATABASE_URL, `serve` itself can run with one that has data rights only.
+    With a role that owns the schema in DATABASE_URL here, `serve` itself can run as one that has data rights only:
+    docs/database.md.
     """
+    if check and role is not None:
+        raise click.UsageError("--check changes nothing, and --grant does")
     settings = load_settings(context)
-
-    async def work() -> list[str]:
-        async with database.command_database(settings) as conninfo:
-            if not check:
-                return await database.bring_up_to_date(conninfo)
-            async with await TrioConnection.connect(conninfo) as conn:
-                return await migrations.pending(conn)
-
-    with plain_failures():
-        names = trio.run(work)
+    with plain_failures(database.UnknownRole):
+        names = trio.run(_pending if check else _migrated, settings, role)
     for name in names:
         click.echo(f"{'missing' if check else 'applied'} {name}")
     if not names:
         click.echo("The database is up to date.")
+    if role is not None:
+        click.echo(f"{role} may serve.")
     if check and names:
-        context.exit(1)
+        context.exit(EXIT_FAILED)
+
+
+async def _migrated(settings: Settings, role: str | None) -> list[str]:
+    async with database.command_database(settings) as conninfo:
+        names = await database.bring_up_to_date(conninfo)
+        if role is not None:
+            await database.grant_to(conninfo, role)
+        return names
+
+
+async def _pending(settings: Settings, _role: str | None) -> list[str]:
+    async with database.command_database(settings) as conninfo, await TrioConnection.connect(conninfo) as conn:
+        return await migrations.pending(conn)

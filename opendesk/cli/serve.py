@@ -1,5 +1,6 @@
 """`opendesk serve`."""
 
+from collections.abc import Sequence
 from functools import partial
 import os
 import resource
@@ -11,7 +12,7 @@ import trio
 
 from opendesk import daemon
 from opendesk.cli.common import load_settings, plain_failures
-from opendesk.ops import logging
+from opendesk.ops import collector, logging
 from opendesk.ops.metrics import Metrics
 from opendesk.settings import Settings
 
@@ -23,7 +24,7 @@ DESCRIPTORS: Final = 16_384
 _WELCOME = """
 OpenDesk listens at {urls}
 
-  is it well?      curl {url}/health/ready
+  is it well?      {curl}/health/ready
   what it can do   {url}/openapi.json
   a first admin    opendesk admin create YOU@EXAMPLE.ORG --password-stdin
   a day's work     opendesk demo
@@ -44,9 +45,10 @@ def serve(context: click.Context) -> None:
     for warning in settings.warnings:
         log.warning("settings.doubtful", what=warning)
     _raise_descriptor_limit()
+    collector.look_seldom()
     metrics = Metrics()
     metrics.watch_dropped_logs(lambda: logs.dropped)
-    with plain_failures():
+    with plain_failures(daemon.CannotStart):
         trio.run(_serve, settings, metrics)
 
 
@@ -61,5 +63,14 @@ def _raise_descriptor_limit() -> None:
 async def _serve(settings: Settings, metrics: Metrics) -> None:
     async with trio.open_nursery() as nursery:
         urls = await nursery.start(partial(daemon.run, settings, metrics=metrics))
-        if "JOURNAL_STREAM" not in os.environ:
-            click.echo(_WELCOME.format(urls=" ".join(urls), url=urls[0]))
+        if urls and "JOURNAL_STREAM" not in os.environ:
+            click.echo(welcome(urls))
+        collector.spare_what_stays()
+
+
+def welcome(urls: Sequence[str]) -> str:
+    """Where it listens, and what to do next."""
+    path = urls[0].removeprefix("unix:")
+    url = "http://localhost" if path != urls[0] else urls[0]
+    curl = f"curl --unix-socket {path} {url}" if path != urls[0] else f"curl {url}"
+    return _WELCOME.format(urls=" ".join(urls), url=url, curl=curl)

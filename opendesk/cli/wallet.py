@@ -4,15 +4,13 @@ import json
 
 import click
 
-from opendesk.cli.common import load_settings, with_connection
+from opendesk.cli.common import checked, load_settings, with_connection
 from opendesk.postgres.driver import TrioConnection
 from opendesk.rental import users, wallets
+from opendesk.rental.api.wallets import MoveMoney
 from opendesk.rental.errors import UserNotFound
 from opendesk.rental.shapes import Tx, TxType, Wallet
 from opendesk.web.wire import to_wire
-
-# The API's limit (shapes.Amount).
-_AMOUNT = click.IntRange(1, 1_000_000_000_000)
 
 
 @click.group()
@@ -23,15 +21,16 @@ def wallet() -> None:
 def _movement(name: str, kind: TxType, default_reason: str, help_text: str) -> None:
     @wallet.command(name, help=help_text)
     @click.argument("email")
-    @click.argument("amount", type=_AMOUNT)
+    @click.argument("amount", type=int)
     @click.option("--reason", default=default_reason, show_default=True)
     @click.option("--json", "as_json", is_flag=True, help="Print the movement and the balance as JSON.")
     @click.pass_context
     def move(context: click.Context, email: str, amount: int, *, reason: str, as_json: bool) -> None:
         settings = load_settings(context)
+        wanted = checked(MoveMoney, type=kind, amount=amount, reason=reason)
 
         async def work(conn: TrioConnection) -> tuple[Tx, Wallet]:
-            return await _move(conn, email, kind, amount, reason, currency=settings.currency)
+            return await _move(conn, email, wanted, currency=settings.currency)
 
         tx, after = with_connection(settings, work)
         if as_json:
@@ -40,15 +39,13 @@ def _movement(name: str, kind: TxType, default_reason: str, help_text: str) -> N
             click.echo(f"{email}: {kind.lower()} {tx.amount}, balance {after.balance} {after.currency} ({tx.id})")
 
 
-async def _move(
-    conn: TrioConnection, email: str, kind: TxType, amount: int, reason: str, *, currency: str
-) -> tuple[Tx, Wallet]:
-    account = await users.by_email(conn, email)
-    if account is None:
+async def _move(conn: TrioConnection, email: str, wanted: MoveMoney, *, currency: str) -> tuple[Tx, Wallet]:
+    user_id = await users.id_by_email(conn, email)
+    if user_id is None:
         raise UserNotFound(f"there is no user {email}")
     async with conn.transaction():
-        tx = await wallets.move(conn, account.id, kind, amount, reason)
-        return tx, await wallets.by_user(conn, account.id, currency=currency)
+        tx = await wallets.move(conn, user_id, wanted.type, wanted.amount, wanted.reason)
+        return tx, await wallets.by_user(conn, user_id, currency=currency)
 
 
 _movement("credit", TxType.CREDIT, "TOP_UP", "Put AMOUNT into the wallet of EMAIL.")

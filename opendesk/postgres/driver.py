@@ -12,6 +12,7 @@ not work. Close `stream()` and `notifies()` with `contextlib.aclosing` if you le
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
+from functools import partial
 import math
 from time import monotonic
 from types import TracebackType
@@ -34,7 +35,7 @@ from trio.lowlevel import checkpoint, notify_closing, wait_readable
 
 from opendesk.postgres.addresses import connection_attempts
 from opendesk.postgres.cursors import TrioCursor
-from opendesk.postgres.settling import SETTLE_LIMIT_S, drain
+from opendesk.postgres.settling import SETTLE_LIMIT_S, drain, until_aborted
 from opendesk.postgres.statements import Statements, make_rows
 from opendesk.postgres.transactions import COMMIT_LIMIT_S, ROLLBACK_LIMIT_S, TrioTransaction
 from opendesk.postgres.waits import BUSY_LIMIT_S, ConnectionLock, ready_now, wait_ready
@@ -42,6 +43,9 @@ from opendesk.postgres.waits import BUSY_LIMIT_S, ConnectionLock, ready_now, wai
 log = structlog.get_logger()
 T = TypeVar("T")
 
+# When to ask again to cancel a statement that goes on, doubled each time: a request that arrives before the server has
+# begun the statement is lost.
+CANCEL_AGAIN_S = 0.1
 # How often hung_up() reads: the server's last words, then the end behind them. More is somebody's notifications.
 READS_OF_AN_IDLE_SOCKET = 4
 
@@ -71,7 +75,7 @@ class TrioConnection(AsyncConnection[Row]):
         cursor_factory: type[AsyncCursor[Row]] | None = None,
         **kwargs: ConnParam,
     ) -> Self:
-        """Connect to the first address that answers; `connect_timeout` (seconds) counts for each of them.
+        """Connect to the first address that answers; `connect_timeout` (seconds) counts for each, and for their names.
 
         Raises OperationalError (ConnectionTimeout among them) that tells what was tried.
         """
@@ -92,11 +96,10 @@ class TrioConnection(AsyncConnection[Row]):
     async def _connect_to_any(cls, params: ConnDict, timeout_s: float) -> Self:
         failures: list[e.Error] = []
         tried: list[str] = []
-        for attempt in await connection_attempts(params):
+        for attempt in await _within(timeout_s, partial(connection_attempts, params)):
             try:
-                with trio.move_on_after(timeout_s):
-                    return await _drive_anywhere(cls._connect_gen(make_conninfo("", **attempt)))
-                raise e.ConnectionTimeout("connection timeout expired")
+                gen = cls._connect_gen(make_conninfo("", **attempt))
+                return await _within(timeout_s, partial(_drive_anywhere, gen))
             except e.Error as exc:
                 failures.append(exc)
                 tried.append(f"- host: {attempt.get('host')!r}, hostaddr: {attempt.get('hostaddr')!r}: {exc}")
@@ -129,6 +132,7 @@ class TrioConnection(AsyncConnection[Row]):
             notify_closing(self.pgconn.socket)
             self._closed = True
         self.pgconn.finish()
+        self._statements = None  # which refers to us: freed now instead of by the garbage collector
 
     def hung_up(self) -> bool:
         """Whether the server is gone, as far as one can know without asking it. Only while nothing is under way."""
@@ -252,31 +256,34 @@ class TrioConnection(AsyncConnection[Row]):
 
     async def _settle(self, gen: PQGen[Any]) -> None:
         """Bring the connection to rest after an interrupted wait, or drop it."""
-        in_pipeline = self._pipeline is not None
-        if not in_pipeline:
-            gen.close()  # else it might go on to its next statement
         with trio.move_on_after(SETTLE_LIMIT_S, shield=True):
             try:
-                if await self._stop_statement() and not in_pipeline:
-                    await self._drive(drain(self.pgconn))
+                await self.stop_statement()
             except e.Error as exc:
                 log.warning("postgres.cancel_failed", error=repr(exc))
-        if in_pipeline:
+        if self._pipeline is not None:
             self.drop()  # replies can no longer be matched to commands
-            with suppress(e.Error):
-                gen.close()  # only now: its own cleaning up would talk to the server
         elif self.pgconn.transaction_status == TransactionStatus.ACTIVE:
             log.warning("postgres.connection_dropped", reason="a cancelled statement did not stop")
             self._lose()
+        with suppress(e.Error):
+            gen.close()  # only now: a pipeline's would talk to the server
 
-    async def _stop_statement(self) -> bool:
-        """Ask the server to cancel what it does; False if it does nothing."""
-        if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
-            return False
-        if self._pipeline is None:
-            await self._drive(send(self.pgconn))  # a statement half sent would only run once the rest is there
-        await self.cancel_safe(timeout=SETTLE_LIMIT_S)
-        return True
+    async def stop_statement(self) -> None:
+        """Stop what the server does, if anything, and read what it still says; a pipeline is not usable then.
+
+        Goes on until the server has stopped: the caller sets a limit.
+        """
+        in_pipeline = self._pipeline is not None
+        pause_s = CANCEL_AGAIN_S
+        while self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            if not in_pipeline:
+                await self._drive(send(self.pgconn))  # the server can't stop what it has half received
+            await self.cancel_safe()
+            with trio.move_on_after(pause_s):
+                await self._drive(until_aborted(self.pgconn) if in_pipeline else drain(self.pgconn))
+                return
+            pause_s *= 2
 
     def _lose(self) -> None:
         """Drop the connection as one that the server or the network broke: `broken` is true then."""
@@ -332,7 +339,7 @@ class TrioConnection(AsyncConnection[Row]):
         except BaseException:
             if not self.closed:
                 with trio.move_on_after(SETTLE_LIMIT_S, shield=True), suppress(e.Error):
-                    await self._stop_statement()
+                    await self.stop_statement()
                 self.drop()
             raise
 
@@ -346,6 +353,12 @@ class TrioConnection(AsyncConnection[Row]):
         async with aclosing(super().notifies(timeout=timeout, stop_after=stop_after)) as received:
             async for notification in received:
                 yield notification
+
+
+async def _within(timeout_s: float, work: Callable[[], Awaitable[T]]) -> T:
+    with trio.move_on_after(timeout_s):
+        return await work()
+    raise e.ConnectionTimeout("connection timeout expired")
 
 
 async def _drive_anywhere(gen: PQGenConn[RV]) -> RV:

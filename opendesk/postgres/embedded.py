@@ -19,7 +19,7 @@ from opendesk.postgres.datadir import DataDir, holder, initialize, locked, prepa
 from opendesk.postgres.errors import DataDirInUse, DataDirUnusable
 from opendesk.postgres.server import Server, answers, command_line
 from opendesk.postgres.sockets import conninfo as conninfo_of
-from opendesk.postgres.sockets import socket_dir_for
+from opendesk.postgres.sockets import lock_file, socket_dir_for
 
 log = structlog.get_logger()
 
@@ -127,6 +127,7 @@ async def _server(folder: DataDir, binaries: Path | None, settings: Mapping[str,
     account = accounts.choose(folder.pgdata, folder.root)
     found = await _made_ready(folder, account, binaries)
     with socket_dir_for(folder.pgdata, account) as socket_dir:
+        postmaster.free_socket(lock_file(socket_dir), folder.pgdata)
         command = command_line(found, folder.pgdata, socket_dir, settings)
         async with _bare_errors(), trio.open_nursery() as nursery:
             server = Server(command, account, folder.pgdata, conninfo_of(socket_dir), nursery)

@@ -84,7 +84,7 @@ class Pool:
         self._max_waiting, self._acquire_timeout_s = max_waiting, acquire_timeout_s
         self._prepare_threshold = prepare_threshold
         self._idle: list[_Idle] = []  # the least recently used first
-        self._lent = 0
+        self._lent: dict[Lease, float] = {}  # since when
         self._free = size  # places that nobody holds, nor has been given while parked
         self._waiting = ParkingLot()
         self._closed = False
@@ -98,7 +98,19 @@ class Pool:
 
     @property
     def stats(self) -> PoolStats:
-        return PoolStats(size=self._lent + len(self._idle), idle=len(self._idle), waiting=len(self._waiting))
+        return PoolStats(size=len(self._lent) + len(self._idle), idle=len(self._idle), waiting=len(self._waiting))
+
+    def drop_overdue(self, limit_s: float) -> int:
+        """Close connections that have been lent for longer than `limit_s` seconds, and say how many.
+
+        For a server that has fallen mute with its connections open: no limit of its own holds then. Who waits for an
+        answer gets OperationalError.
+        """
+        then_s = trio.current_time() - limit_s
+        overdue = [lease for lease, since_s in self._lent.items() if since_s < then_s]
+        for lease in overdue:
+            lease.drop()
+        return len(overdue)
 
     async def aclose(self) -> None:
         """Close the idle connections, and each lent one when it comes back. Who waits gets PoolClosed."""
@@ -108,7 +120,7 @@ class Pool:
 
     # Borrowing
 
-    async def _acquire(self) -> TrioConnection:
+    async def _acquire(self, lease: "Lease") -> TrioConnection:
         if self._closed:
             raise PoolClosed("the pool is closed")
         deadline_s = trio.current_time() + self._acquire_timeout_s
@@ -121,7 +133,7 @@ class Pool:
         except BaseException:
             self._leave_place()
             raise
-        self._lent += 1
+        self._lent[lease] = trio.current_time()
         return conn
 
     async def _wait_for_place(self, deadline_s: float) -> None:
@@ -151,11 +163,11 @@ class Pool:
 
     # Giving back
 
-    async def _release(self, conn: TrioConnection) -> None:
+    async def _release(self, lease: "Lease", conn: TrioConnection) -> None:
         try:
             await _come_to_rest(conn)
         finally:
-            self._lent -= 1
+            del self._lent[lease]
             if conn.broken:
                 self._server_lost()
             if self._closed or conn.closed:
@@ -197,14 +209,19 @@ class Lease:
         self._conn: TrioConnection | None = None
 
     async def __aenter__(self) -> TrioConnection:
-        self._conn = await self._pool._acquire()  # noqa: SLF001 - a part of the pool
+        self._conn = await self._pool._acquire(self)  # noqa: SLF001 - a part of the pool
         return self._conn
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         assert self._conn is not None
-        await self._pool._release(self._conn)  # noqa: SLF001
+        await self._pool._release(self, self._conn)  # noqa: SLF001
+
+    def drop(self) -> None:
+        """Close the connection under whoever has it. Only while it is lent."""
+        assert self._conn is not None
+        self._conn.drop()
 
 
 async def _come_to_rest(conn: TrioConnection) -> None:

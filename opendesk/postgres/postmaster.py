@@ -38,20 +38,25 @@ class Postmaster:
 
 def read(pgdata: Path) -> Postmaster | None:
     """Return what the file says; None if there is none, or one that is being written. It may be stale."""
-    try:
-        # The folder is another user's: neither a link nor a pipe that was put there shall lead us astray.
-        descriptor = os.open(pgdata / "postmaster.pid", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        content = os.read(descriptor, _MAX_FILE_BYTES).decode(errors="replace")
-    finally:
-        os.close(descriptor)
-    lines = [line.strip() for line in content.split("\n")]
+    lines = _lines(pgdata / "postmaster.pid")
     # Process id, PGDATA, start time, port, socket folder, address, shared memory, status; written from the top as they are known.
     if len(lines) < 5 or not lines[0].isdigit() or not lines[3].isdigit():  # noqa: PLR2004 - counted above
         return None
     return Postmaster(int(lines[0]), Path(lines[4]), int(lines[3]), is_ready=lines[7:8] == ["ready"])
+
+
+def _lines(file: Path) -> list[str]:
+    """Nothing, if there is no such file."""
+    try:
+        # The folder is another user's: neither a link nor a pipe that was put there shall lead us astray.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return []
+    try:
+        content = os.read(descriptor, _MAX_FILE_BYTES).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+    return [line.strip() for line in content.split("\n")]
 
 
 def is_alive(pid: int, pgdata: Path) -> bool:
@@ -77,10 +82,21 @@ async def end_left_behind(pgdata: Path) -> None:
         log.warning("postgres.ending_left_behind", pid=found.pid)
         await _end(found.pid, pgdata)
     elif _exists(found.pid):
-        # The server would take the number's new owner for itself and not start. Its other guard, on the shared memory that is
+        # The server would take the number's new owner (or the dead one that nobody has waited for yet) for itself and not start. Its other guard, on the shared memory that is
         # found by the folder's inode, stands.
         log.info("postgres.stale_pid_file", pid=found.pid)
         pid_file.unlink(missing_ok=True)
+
+
+def free_socket(lock: Path, pgdata: Path) -> None:
+    """Remove the lock of a socket whose server is gone, if its number is another process's now, or still that of the dead one.
+
+    Only for the holder of the data directory's lock. As with `postmaster.pid`, a server would not start otherwise.
+    """
+    lines = _lines(lock)
+    if lines and lines[0].isdigit() and _exists(int(lines[0])) and not is_alive(int(lines[0]), pgdata):
+        log.info("postgres.stale_socket_lock", pid=int(lines[0]))
+        lock.unlink(missing_ok=True)
 
 
 async def _end(pid: int, pgdata: Path) -> None:

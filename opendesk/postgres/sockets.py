@@ -30,6 +30,11 @@ def conninfo(socket_dir: Path) -> str:
     return make_conninfo(host=str(socket_dir), port=PORT, user=NAME, dbname=NAME)
 
 
+def lock_file(socket_dir: Path) -> Path:
+    """Where a server notes that the socket is its own."""
+    return socket_dir / f"{_SOCKET_NAME}.lock"
+
+
 @contextmanager
 def socket_dir_for(pgdata: Path, account: Account) -> Iterator[Path]:
     """Give PGDATA, or a short private folder where its path is too long for a socket's address or would be misread."""

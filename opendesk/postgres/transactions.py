@@ -37,7 +37,8 @@ class TrioTransaction(AsyncTransaction):
             try:
                 await self._conn.wait(self._enter_gen())
             except BaseException as exc:
-                await self._end(exc, self._leave)
+                if self.status != self.Status.NOT_STARTED:  # as it is when the cancellation came before BEGIN was sent
+                    await self._end(exc, self._leave)
                 raise
         return self
 

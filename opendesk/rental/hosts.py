@@ -7,7 +7,7 @@ from uuid import UUID
 from attrs import frozen
 
 from opendesk.postgres.driver import TrioConnection
-from opendesk.rental.lifecycle import badge
+from opendesk.rental.lifecycle import Badge, badge
 
 _HOST = """
     SELECT h.id, h.user_id, h.display_name, h.reliability_score, h.sessions_completed, h.sessions_dropped, h.last_drop_at,
@@ -35,7 +35,7 @@ class Host:
     user_id: UUID
     display_name: str
     reliability_score: int
-    reliability_badge: str
+    reliability_badge: Badge
     sessions_total: int
     sessions_completed: int
     sessions_dropped: int

@@ -22,9 +22,9 @@ _CHECKS: Final[Mapping[str, str]] = {
         SELECT 'all entries', 0::numeric, sum(amount) FROM entries HAVING sum(amount) <> 0
     """,
     "every balance is the sum of its entries": """
-        SELECT 'wallet of user ' || user_id, coalesce(total, 0), balance::numeric
+        SELECT 'wallet of user ' || user_id, coalesce(total, 0), coalesce(balance, 0)::numeric
           FROM accounts LEFT JOIN (SELECT account_id, sum(amount) AS total FROM entries GROUP BY account_id) AS e ON account_id = id
-         WHERE kind = 'WALLET' AND balance <> coalesce(total, 0)
+         WHERE kind = 'WALLET' AND balance IS DISTINCT FROM coalesce(total, 0)
     """,
     "no wallet is below zero": """
         SELECT 'wallet of user ' || user_id, 0::numeric, balance::numeric FROM accounts WHERE balance < 0
@@ -33,29 +33,30 @@ _CHECKS: Final[Mapping[str, str]] = {
         SELECT 'user ' || id, 1::numeric, 0::numeric FROM users u WHERE NOT EXISTS (SELECT FROM accounts WHERE user_id = u.id)
     """,
     "the escrow holds the price of every live session, and nothing of one that is over": """
-        SELECT 'session ' || coalesce(s.id, h.session_id), CASE WHEN s.status IN ('PENDING', 'ACTIVE') THEN s.price_total ELSE 0 END::numeric,
+        SELECT coalesce('session ' || coalesce(s.id, h.session_id), 'no session'), CASE WHEN s.status IN ('PENDING', 'ACTIVE') THEN s.price_total ELSE 0 END::numeric,
                coalesce(held, 0)
           FROM sessions s
                FULL JOIN (SELECT t.session_id, sum(e.amount) AS held FROM entries e JOIN transfers t ON t.id = e.transfer_id
                            WHERE e.account_id = 1 GROUP BY t.session_id) AS h ON h.session_id = s.id
          WHERE coalesce(held, 0) <> CASE WHEN s.status IN ('PENDING', 'ACTIVE') THEN s.price_total ELSE 0 END
     """,
-    "every settlement was paid as it is written": """
+    "every session was paid for, and every settlement was paid, as it is written": """
         SELECT 'session ' || s.id || ' ' || paid.what, paid.due::numeric, coalesce(sum(e.amount), 0)
           FROM sessions s JOIN hosts h ON h.id = s.host_id
                CROSS JOIN LATERAL (VALUES
-                   ('platform fee', 2::bigint, s.platform_fee),
-                   ('retained', 3::bigint, s.retained - s.refunded),
-                   ('host payout', (SELECT id FROM accounts WHERE user_id = h.user_id), s.host_payout),
-                   ('client', (SELECT id FROM accounts WHERE user_id = s.client_user_id), s.client_credit + s.refunded - s.price_total)
+                   ('platform fee', 2::bigint, coalesce(s.platform_fee, 0)),
+                   ('retained', 3::bigint, coalesce(s.retained, 0) - s.refunded),
+                   ('host payout', (SELECT id FROM accounts WHERE user_id = h.user_id), coalesce(s.host_payout, 0)),
+                   ('client', (SELECT id FROM accounts WHERE user_id = s.client_user_id),
+                              coalesce(s.client_credit, 0) + s.refunded - s.price_total)
                ) AS paid (what, account_id, due)
                LEFT JOIN transfers t ON t.session_id = s.id AND t.kind IN ('HOLD', 'RELEASE', 'SETTLEMENT', 'REFUND')
                LEFT JOIN entries e ON e.transfer_id = t.id AND e.account_id = paid.account_id
-         WHERE s.status IN ('ENDED', 'FAILED')
          GROUP BY s.id, paid.what, paid.due HAVING coalesce(sum(e.amount), 0) <> paid.due
     """,
     "every settlement adds up to its price": """
-        SELECT 'session ' || id, price_total::numeric, (platform_fee + host_payout + client_credit + retained)::numeric
+        SELECT 'session ' || id, price_total::numeric,
+               (coalesce(platform_fee, 0) + coalesce(host_payout, 0) + coalesce(client_credit, 0) + coalesce(retained, 0))::numeric
           FROM sessions WHERE status IN ('ENDED', 'FAILED')
            AND platform_fee + host_payout + client_credit + retained IS DISTINCT FROM price_total
     """,

@@ -11,12 +11,29 @@ from msgspec import Meta
 # Long enough for what people write there, short enough that a list of them stays a page.
 Text = Annotated[str, Meta(min_length=1, max_length=200)]
 # RFC 1035 names have 253 characters, an IPv6 address with a zone and a port fewer.
-HostName = Annotated[str, Meta(min_length=1, max_length=261, pattern=r"^[A-Za-z0-9._:%\[\]-]+$")]
-Port = Annotated[int, Meta(ge=1, le=65535)]
+HostName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=261,
+        pattern=r"^[A-Za-z0-9._:%\[\]-]+$",
+        title="a host name or address",
+        examples=["203.0.113.7"],
+    ),
+]
+Port = Annotated[int, Meta(ge=1, le=65535, examples=[5004])]
 Tags = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=50)], ...], Meta(max_length=30)]
 
 # A trillion: far over any wallet's, far under what 64 bits of sums hold.
-Amount = Annotated[int, Meta(ge=1, le=1_000_000_000_000, description="minor units")]
+Amount = Annotated[int, Meta(ge=1, le=1_000_000_000_000, description="minor units", examples=[2400])]
+
+
+class Role(StrEnum):
+    """What a user is to all of the service. A host may rent too."""
+
+    CLIENT = "CLIENT"
+    HOST = "HOST"
+    ADMIN = "ADMIN"
 
 
 class Level(StrEnum):

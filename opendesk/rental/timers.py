@@ -5,8 +5,10 @@ of daemons may do it at once, and a crash in the middle is worked off by the nex
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+import math
 from typing import Final
 from uuid import UUID
 
@@ -32,8 +34,14 @@ log = structlog.get_logger()
 # Sessions closed by one statement: some 50 ms of the server's time, few enough that requests get their turn between two batches.
 BATCH: Final = 200
 
-# Sessions that can't be closed (a fault of ours: each is logged) are passed over, up to this many a run. More, and it starts over.
+# Sessions that can't be closed (a fault of ours: each is logged) are passed over, up to this many, and tried again after the interval.
 MAX_BAD: Final = 1_000
+
+# After a batch that ran into its time limit, since somebody holds one of its rows, each is tried alone, waiting this long for a lock.
+_SHORT_WAIT = "SET LOCAL lock_timeout = '200ms'"
+
+# Something came due while we looked when the next would be.
+SHORTEST_WAIT_S: Final = 0.05
 
 # A session lasts a minute at least, so that one started on another daemon is seen before its end.
 LONGEST_LOOK_AHEAD_S: Final = 30.0
@@ -54,13 +62,16 @@ _SILENT = """
 """
 _BEATING = "SELECT now(), count(*) FROM pcs WHERE status <> 'OFFLINE' AND deleted_at IS NULL"
 
-# Whoever beat since they were judged is spared. The locks come first: create, start and end wait for them.
+# The locks come first: create, start and end wait for them, and what is read after them sees all that was written before. A PC that
+# somebody works on just now comes with the next check: one transaction that hangs must not keep all others from being judged.
+_LOCK = "SELECT id FROM pcs WHERE id = ANY (%(pc_ids)s) ORDER BY id FOR UPDATE SKIP LOCKED"
+
+# Whoever beat since they were judged is spared.
 _STILL_SILENT = """
     SELECT p.id, p.host_id
       FROM unnest(%(pc_id)s::uuid[], %(seen)s::timestamptz[]) AS judged (pc_id, last_seen_at)
            JOIN pcs p ON p.id = judged.pc_id LEFT JOIN pc_beats b ON b.pc_id = p.id
-     WHERE p.status <> 'OFFLINE' AND b.last_seen_at IS NOT DISTINCT FROM judged.last_seen_at
-     ORDER BY p.id FOR UPDATE OF p
+     WHERE p.id = ANY (%(locked)s) AND p.status <> 'OFFLINE' AND b.last_seen_at IS NOT DISTINCT FROM judged.last_seen_at
 """
 _OFFLINE = "UPDATE pcs SET status = 'OFFLINE' WHERE id = ANY (%(pc_ids)s)"
 _LOWER = """
@@ -96,6 +107,8 @@ class Timers:
     _metrics: Metrics
     _watch: Watch | None = None
     _clock: ClockWatch = field(factory=ClockWatch)
+    _passed_over: list[UUID] = field(factory=list)  # sessions that couldn't be closed
+    _tried_again_s: float = -math.inf  # when they last got another chance
 
     @property
     def listening_since(self) -> datetime | None:
@@ -126,6 +139,9 @@ class Timers:
 
     async def expire_due(self) -> int:
         """End what ran its time and give up what was never started. How many."""
+        if trio.current_time() - self._tried_again_s >= self._periods.expiration_s:
+            self._tried_again_s = trio.current_time()
+            self._passed_over.clear()
 
         async def stale(conn: TrioConnection, but: Sequence[UUID]) -> list[Snapshot]:
             return await sessions.never_started(
@@ -138,21 +154,22 @@ class Timers:
         return await self._work_off(due, closing.expire) + await self._work_off(stale, closing.give_up)
 
     async def _until_next(self) -> float:
+        pending_timeout_ms = self._periods.pending_timeout_ms
         async with self._pool.connection() as conn:
-            due_s = await sessions.next_due_in_s(conn, pending_timeout_ms=self._periods.pending_timeout_ms)
-        pending_s = self._periods.pending_timeout_ms / 1000
-        look_s = min(self._periods.expiration_s, LONGEST_LOOK_AHEAD_S, pending_s)
-        # Something overdue was passed over as bad: it is tried again after the usual time, not in a busy loop.
-        return look_s if due_s is None or due_s <= 0 else min(look_s, due_s)
+            due_s = await sessions.next_due_in_s(conn, pending_timeout_ms=pending_timeout_ms, but=self._passed_over)
+        look_s = min(self._periods.expiration_s, LONGEST_LOOK_AHEAD_S, pending_timeout_ms / 1000)
+        if due_s is None or len(self._passed_over) >= MAX_BAD:
+            return look_s
+        return min(look_s, max(due_s, SHORTEST_WAIT_S))
 
     async def _work_off(self, find: Find, decide: Decide) -> int:
-        done, bad = 0, list[UUID]()
-        while len(bad) < MAX_BAD:
+        done = 0
+        while len(self._passed_over) < MAX_BAD:
             async with self._pool.connection() as conn:
-                found = await find(conn, bad)
+                found = await find(conn, self._passed_over)
                 closed, failed = await close_all(conn, found, decide)
             done += len(closed)
-            bad += failed
+            self._passed_over += failed
             count_closed(self._metrics, closed)
             if len(found) < BATCH:
                 break
@@ -209,6 +226,9 @@ class Timers:
             batch = gone[start : start + BATCH]
             try:
                 await self._take_off_batch(batch, lowered)
+            except psycopg.errors.QueryCanceled:
+                log.warning("host_timeout.batch_stuck", pcs=len(batch))
+                await self._one_by_one(batch, lowered)
             except psycopg.OperationalError:
                 raise
             except Exception:
@@ -218,16 +238,20 @@ class Timers:
     async def _one_by_one(self, batch: Sequence[SilentPc], lowered: set[UUID]) -> None:
         for pc in batch:
             try:
-                await self._take_off_batch([pc], lowered)
+                await self._take_off_batch([pc], lowered, patient=False)
+            except psycopg.errors.LockNotAvailable:
+                log.warning("host_timeout.pc_locked", pc=str(pc.pc_id))
             except psycopg.OperationalError:
                 raise
             except Exception:
                 log.exception("host_timeout.pc_failed", pc=str(pc.pc_id))
 
-    async def _take_off_batch(self, batch: Sequence[SilentPc], lowered: set[UUID]) -> None:
+    async def _take_off_batch(self, batch: Sequence[SilentPc], lowered: set[UUID], *, patient: bool = True) -> None:
         async def once() -> tuple[list[Session], set[UUID]]:
             async with self._pool.connection() as conn, conn.transaction():
-                return await _time_out(conn, batch, lowered)
+                if not patient:
+                    await conn.run(_SHORT_WAIT)
+                return await time_out(conn, batch, lowered)
 
         closed, hosts = await retrying(once)
         lowered |= hosts
@@ -255,6 +279,8 @@ async def close_all(
     closings, bad = _decide_all(found, decide)
     try:
         return await retrying(lambda: sessions.close(conn, closings)) if closings else [], bad
+    except psycopg.errors.QueryCanceled:
+        log.warning("sessions.batch_stuck", sessions=len(closings))
     except psycopg.OperationalError:
         raise
     except Exception:
@@ -262,13 +288,22 @@ async def close_all(
     done = list[Session]()
     for one in closings:
         try:
-            done += await sessions.close(conn, [one])
+            done += await _close_alone(conn, one)
+        except psycopg.errors.LockNotAvailable:
+            log.warning("sessions.locked", session=str(one.session.id))
+            bad.append(one.session.id)
         except psycopg.OperationalError:
             raise
         except Exception:
             log.exception("sessions.close_failed", session=str(one.session.id))
             bad.append(one.session.id)
     return done, bad
+
+
+async def _close_alone(conn: TrioConnection, one: Closing) -> list[Session]:
+    async with conn.transaction():
+        await conn.run(_SHORT_WAIT)
+        return await sessions.close(conn, [one])
 
 
 def _decide_all(found: Iterable[Snapshot], decide: Decide) -> tuple[list[Closing], list[UUID]]:
@@ -282,12 +317,13 @@ def _decide_all(found: Iterable[Snapshot], decide: Decide) -> tuple[list[Closing
     return closings, bad
 
 
-async def _time_out(
-    conn: TrioConnection, batch: Sequence[SilentPc], lowered: set[UUID]
+async def time_out(
+    conn: TrioConnection, batch: Sequence[SilentPc], lowered: AbstractSet[UUID]
 ) -> tuple[list[Session], set[UUID]]:
-    """In a transaction. The sessions closed, and the hosts whose reliability was lowered."""
-    values = {"pc_id": [pc.pc_id for pc in batch], "seen": [pc.last_seen_at for pc in batch]}
-    rows = await conn.fetch(_STILL_SILENT, values)
+    """In a transaction. The sessions closed, and the hosts whose reliability was lowered, other than those that were before."""
+    locked = [row[0] for row in await conn.fetch(_LOCK, {"pc_ids": [pc.pc_id for pc in batch]})]
+    judged = {"pc_id": [pc.pc_id for pc in batch], "seen": [pc.last_seen_at for pc in batch], "locked": locked}
+    rows = await conn.fetch(_STILL_SILENT, judged)
     pc_ids, hosts = [row[0] for row in rows], {row[1] for row in rows} - lowered
     if not pc_ids:
         return [], set()

@@ -10,6 +10,7 @@ import psycopg
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import violated
 from opendesk.rental.errors import EmailTaken, UsernameTaken
+from opendesk.rental.shapes import Role
 from opendesk.web.auth import Caller, Claims
 
 # A user comes with an empty wallet and, as a host, with a profile.
@@ -35,6 +36,7 @@ _ACCOUNT = """
 """
 _BY_EMAIL = f"{_ACCOUNT} AND lower(u.email) = lower(%(email)s)"
 _BY_ID = f"{_ACCOUNT} AND u.id = %(id)s"
+_ID_BY_EMAIL = "SELECT id FROM users WHERE lower(email) = lower(%(email)s)"
 _CALLER = """
     SELECT u.id, u.role, h.id AS host_id
       FROM users u LEFT JOIN hosts h ON h.user_id = u.id
@@ -59,7 +61,10 @@ _TRY_LOGIN = """
  RETURNING failures, extract(epoch FROM window_start - now())::float8 + %(window)s AS left_s
 """
 _LOGIN_WORKED = "DELETE FROM login_attempts WHERE key = %(key)s"
-_FORGET_ATTEMPTS = "DELETE FROM login_attempts WHERE window_start < now() - %(window)s * interval '1 second'"
+_FORGET_ATTEMPTS = """
+    DELETE FROM login_attempts
+     WHERE ctid = ANY (ARRAY(SELECT ctid FROM login_attempts WHERE window_start < now() - %(window)s * interval '1 second' LIMIT 5000))
+"""
 
 # Failed log-ins for an address and e-mail before the door is shut, and for how long (contracts/rental-http.md).
 LOGIN_FAILURES: Final = 5
@@ -74,7 +79,7 @@ class User:
     email: str
     username: str
     display_name: str | None
-    role: str
+    role: Role
     created_at: datetime
 
 
@@ -86,7 +91,7 @@ class Account:
     email: str
     username: str
     display_name: str | None
-    role: str
+    role: Role
     created_at: datetime
     token_version: int
     password_hash: str
@@ -126,6 +131,12 @@ async def by_email(conn: TrioConnection, email: str) -> Account | None:
     return await conn.fetch_one(_BY_EMAIL, {"email": email}, row=Account)
 
 
+async def id_by_email(conn: TrioConnection, email: str) -> UUID | None:
+    """Also of one who is banned: their money is still theirs."""
+    row = await conn.fetch_one(_ID_BY_EMAIL, {"email": email})
+    return None if row is None else row[0]
+
+
 async def by_id(conn: TrioConnection, user_id: UUID) -> Account | None:
     return await conn.fetch_one(_BY_ID, {"id": user_id}, row=Account)
 
@@ -162,4 +173,8 @@ async def login_worked(conn: TrioConnection, key: bytes) -> None:
 
 
 async def forget_old_attempts(conn: TrioConnection) -> int:
-    return await conn.run(_FORGET_ATTEMPTS, {"window": LOGIN_WINDOW_S})
+    """How many are gone. In batches: many at once would run into the statement's time-out."""
+    total = 0
+    while gone := await conn.run(_FORGET_ATTEMPTS, {"window": LOGIN_WINDOW_S}):
+        total += gone
+    return total

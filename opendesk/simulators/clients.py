@@ -48,7 +48,7 @@ class ClientSimulator:
         return balance
 
     async def reserve(self, pc_id: str, minutes: int) -> SessionView:
-        """Raise ApiError with PC_BUSY, PC_OFFLINE, SESSION_EXISTS, INSUFFICIENT_FUNDS, …"""
+        """Raise ApiError, with PC_BUSY, PC_OFFLINE, SESSION_EXISTS or INSUFFICIENT_FUNDS among others."""
         reply = await self.reserve_with_key(pc_id, minutes, self.make_key())
         return SessionView.of(reply.body["session"])
 

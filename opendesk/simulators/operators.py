@@ -41,7 +41,9 @@ class OperatorSimulator:
     async def refund(self, session_id: str, amount: int) -> int:
         """The client's balance after it. Raise ApiError with REFUND_TOO_LARGE."""
         body = {"amount": amount, "reason": GOODWILL}
-        balance: int = (await self.api.post(f"/sessions/{session_id}/refund", body, key=self.make_key())).body["balance"]
+        balance: int = (await self.api.post(f"/sessions/{session_id}/refund", body, key=self.make_key())).body[
+            "balance"
+        ]
         return balance
 
     async def live_sessions(self) -> list[SessionView]:

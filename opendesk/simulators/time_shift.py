@@ -58,7 +58,7 @@ class TimeShift:
     async def _until_noticed(self, silent: Sequence[str]) -> None:
         values = {"pending_timeout_ms": self._pending_timeout_ms, "silent": list(silent)}
         with trio.move_on_after(NOTICED_WITHIN_S):
-            while await self._unnoticed(values):
+            while await self._unnoticed(values):  # noqa: ASYNC110 - another process, which tells nobody
                 await trio.sleep(_LOOK_S)
             return
         raise DaemonBehind(f"something has been due for {NOTICED_WITHIN_S:g} s")

@@ -50,15 +50,19 @@ class Application:
 
 def make_app(endpoints: tuple[Endpoint, ...], responder: Responder) -> Application:
     app = LeanQuartTrio("opendesk")
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    for endpoint in endpoints:
-        _add_route(app, endpoint, responder)
-    _add_refusals(app, responder)
+    add_routes(app, endpoints, responder)
     hot = tuple((e.method, _pattern(e.path), e) for e in endpoints if e.hot)
     return Application(app, responder, hot)
 
 
-def _add_route(app: LeanQuartTrio, endpoint: Endpoint, responder: Responder) -> None:
+def add_routes(app: quart.Quart, endpoints: tuple[Endpoint, ...], responder: Responder) -> None:
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    for endpoint in endpoints:
+        _add_route(app, endpoint, responder)
+    _add_refusals(app, responder)
+
+
+def _add_route(app: quart.Quart, endpoint: Endpoint, responder: Responder) -> None:
     async def view(**ids: str) -> quart.Response:
         body: Any = await quart.request.get_data(as_text=False)
         request = responder.request(quart.request.scope, bytes(body))
@@ -68,7 +72,7 @@ def _add_route(app: LeanQuartTrio, endpoint: Endpoint, responder: Responder) -> 
     app.add_url_rule(rule, endpoint.name, view, methods=[endpoint.method], provide_automatic_options=False)
 
 
-def _add_refusals(app: LeanQuartTrio, responder: Responder) -> None:
+def _add_refusals(app: quart.Quart, responder: Responder) -> None:
     async def refuse(error: OpenDeskError) -> quart.Response:
         request = responder.request(quart.request.scope, b"")
         preflight = responder.origins.preflight(request)

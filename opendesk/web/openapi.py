@@ -73,9 +73,8 @@ _HEADERS: Final[dict[str, Schema]] = {
 _KEY: Final[Schema] = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Of the caller's choosing. The same key with the same request gives the stored answer again; kept for 24 hours.",
+    "description": "A new UUID, say, for each thing to be done. The same key with the same request gives the stored answer again; kept for 24 hours.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
-    "example": "4f1c6a52-rent-1",
 }
 
 

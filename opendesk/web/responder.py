@@ -9,17 +9,17 @@ from attrs import define, evolve, frozen
 import structlog
 import trio
 
-from opendesk.errors import NotFound, OpenDeskError, Overloaded
+from opendesk.errors import DatabaseUnavailable, NotFound, OpenDeskError
 from opendesk.ops.metrics import Metrics
 from opendesk.web.endpoint import Api, Endpoint, Reply, WebRequest
-from opendesk.web.problems import PROBLEM_JSON, as_expected, render
+from opendesk.web.problems import DATABASE_RETRY_S, PROBLEM_JSON, as_expected, render
 
 log = structlog.get_logger()
 
 Network = IPv4Network | IPv6Network
 
-# For one call from beginning to end: statements have their own, shorter limits.
-CALL_S: Final = 20.0
+# For one call from beginning to end. Statements have their own, shorter limits; only a database that has fallen mute lets it pass.
+CALL_S: Final = 15.0
 
 # Of a query string: more than any call here takes.
 MAX_QUERY_FIELDS: Final = 20
@@ -89,7 +89,7 @@ class Proxies:
             if not _is_address(hop):
                 return address, True
             address = hop
-        return address, peer == address
+        return address, not self.trusts(peer)
 
     def trusts(self, address: str) -> bool:
         if address == UNIX:
@@ -165,7 +165,7 @@ class Responder:
                 return await self.api.answer(endpoint, request, ids)
             with trio.move_on_after(CALL_S):
                 return await self.api.answer(endpoint, request, ids)
-            raise Overloaded("the call took too long", retry_after_s=5)
+            raise DatabaseUnavailable("the database did not answer in time", retry_after_s=DATABASE_RETRY_S)
 
         return await self._told(request, endpoint.path, answer)
 

@@ -51,9 +51,18 @@ class Transport:
     async def receive(self) -> bytes:
         """What came; nothing if the client has sent all that it will. Raise ClientGone."""
         try:
-            return bytes(await self.stream.receive_some(_READ_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
+            if self._tls is not None:
+                return bytes(await self._tls.receive_some(_READ_BYTES))
+            return await self._receive_plain()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             raise self._leaving() from exc
+
+    async def _receive_plain(self) -> bytes:
+        """Wait first: between two requests there is nothing to read, and finding that out takes a system call and an exception."""
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            with suppress(BlockingIOError):
+                return os.read(self._socket.fileno(), _READ_BYTES)
 
     async def send(self, data: bytes) -> None:
         """Raise ClientGone, also when the client takes less than 64 KiB in `Limits.send_s`: it is cut off then."""

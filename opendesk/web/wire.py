@@ -50,13 +50,22 @@ def _strict(cls: type) -> Callable[[Any, Any], Any]:
     def structure(value: Any, _: Any) -> Any:
         if type(value) is not cls:
             raise ValueError(f"must be {_type_name(cls)}")
-        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
-            raise ValueError("is too large")
         if isinstance(value, str) and _TEXT.fullmatch(value) is None:
             raise ValueError("must not contain control characters")
         return value
 
     return structure
+
+
+def _structure_int(value: Any, _: Any) -> int:
+    """JSON has numbers only: 5.0 is the integer 5, as JSON Schema says too; 5.9, "5" and true are none."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int:
+        raise ValueError(f"must be {_type_name(int)}")
+    if abs(value) > LARGEST_INTEGER:
+        raise ValueError("is too large")
+    return value
 
 
 def parse_uuid(text: str) -> UUID:
@@ -178,8 +187,9 @@ def _is_a(origin: Any) -> Callable[[Any], bool]:
 
 def _make_converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=True)
-    for cls in (int, str, bool):
+    for cls in (str, bool):
         converter.register_structure_hook(cls, _strict(cls))
+    converter.register_structure_hook(int, _structure_int)
     # Of a class's ancestors the nearest counts: without this, enums would be taken for any text.
     converter.register_structure_hook(StrEnum, _structure_enum)
     converter.register_structure_hook(UUID, _structure_uuid)

@@ -70,12 +70,12 @@ class Report:
 
     def print_to(self, console: Console) -> None:
         table = Table(title=f"{self.name} · {machine()}", title_justify="left")
-        for heading in ("work", "ours", "peer", "", "unit", "ratio", "at least", ""):
+        for heading in ("work", "unit", "ours", "peer", "", "ratio", "at least", ""):
             table.add_column(heading, justify="right" if heading in {"ours", "peer", "ratio", "at least"} else "left")
         for row in self.rows:
             verdict = {True: "[green]met[/]", False: "[red]missed[/]", None: ""}[row.met]
-            figures = [_shown(row.ours), _shown(row.peer), row.peer_name or "", row.unit, _shown(row.ratio)]
-            table.add_row(row.work, *figures, _shown(row.bar), verdict)
+            figures = [_shown(row.ours), _shown(row.peer), row.peer_name or "", _shown(row.ratio), _shown(row.bar)]
+            table.add_row(row.work, row.unit, *figures, verdict)
         console.print(table)
         for note in self.notes:
             console.print(f"  {note}", style="dim", highlight=False)

@@ -24,7 +24,7 @@ class Gate:
     path: str
     target: str
     nursery: trio.Nursery
-    opened: int = 0
+    lose: int = 0  # how many of the next connections to take and close, having read what they ask
     _listener: trio.SocketListener | None = None
     _passing: set[trio.CancelScope] = field(factory=set)
     _flow: trio.Event = field(factory=trio.Event)
@@ -63,7 +63,11 @@ class Gate:
                 self.nursery.start_soon(self._pass_on, await listener.accept())
 
     async def _pass_on(self, client: trio.SocketStream) -> None:
-        self.opened += 1
+        if self.lose:
+            self.lose -= 1
+            async with client:
+                await client.receive_some()
+            return
         with trio.CancelScope() as scope:
             self._passing.add(scope)
             async with client:
@@ -131,6 +135,27 @@ def running(look: Callable[[str], list[Any]]) -> Callable[[], Awaitable[list[Any
         return look(RUNNING)
 
     return ask
+
+
+SESSIONS = """
+    SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
+
+@pytest.fixture
+def sessions_become(
+    look: Callable[[str], list[Any]], eventually: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
+) -> Callable[[int], Awaitable[None]]:
+    """Wait until the test's database has so many sessions; one that was closed takes its time to end."""
+
+    async def wait(wanted: int) -> None:
+        async def reached() -> bool:
+            return look(SESSIONS) == [wanted]
+
+        await eventually(reached)
+
+    return wait
 
 
 @pytest.fixture

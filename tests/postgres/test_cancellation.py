@@ -64,6 +64,58 @@ async def test_a_statement_cancelled_while_it_begins_its_transaction_is_not_sent
     await conn.close()
 
 
+async def test_a_statement_cancelled_when_half_sent_stops_too(
+    gate: Gate, nursery: trio.Nursery, running: Running, is_usable: Usable
+) -> None:
+    conn = await TrioConnection.connect(gate.conninfo, autocommit=True)
+    gate.hold()
+
+    async def cancel() -> None:
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        scope.cancel()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        gate.release()
+
+    with trio.CancelScope() as scope:
+        nursery.start_soon(cancel)
+        await conn.fetch("SELECT pg_sleep(60), length(%s)", ("x" * 10_000_000,))  # more than sockets hold
+    assert scope.cancelled_caught
+    assert await running() == []
+    assert await is_usable(conn)
+    await conn.close()
+
+
+async def test_a_lost_cancel_request_is_sent_again(
+    *, gate: Gate, nursery: trio.Nursery, running: Running, cancel_when_running: CancelWhenRunning, is_usable: Usable
+) -> None:
+    conn = await TrioConnection.connect(gate.conninfo, autocommit=True)
+    gate.lose = 2
+    with trio.CancelScope() as scope:
+        nursery.start_soon(cancel_when_running, scope)
+        await conn.fetch(SLOW)
+    assert gate.lose == 0
+    assert await running() == []
+    assert await is_usable(conn)
+    await conn.close()
+
+
+async def test_a_rollback_that_finds_the_connection_in_use_for_long_drops_it(
+    conn: TrioConnection, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opendesk.postgres.transactions.ROLLBACK_LIMIT_S", 0.02)
+
+    async def sleep() -> None:
+        with pytest.raises(e.OperationalError):
+            await conn.fetch(SLOW)
+
+    with suppress(ZeroDivisionError):
+        async with conn.transaction():
+            nursery.start_soon(sleep)
+            await trio.testing.wait_all_tasks_blocked()
+            raise ZeroDivisionError
+    assert conn.closed
+
+
 async def test_a_cancelled_transaction_is_rolled_back(
     conn: TrioConnection, table: str, nursery: trio.Nursery, is_usable: Usable, cancel_when_running: CancelWhenRunning
 ) -> None:
@@ -100,6 +152,24 @@ async def test_a_transaction_cancelled_as_it_begins_leaves_nothing_open(
     assert scope.cancelled_caught
     assert await is_usable(conn)
     await conn.close()
+
+
+async def test_a_transaction_cancelled_before_begin_is_sent_leaves_no_trace(
+    conn: TrioConnection, nursery: trio.Nursery, is_usable: Usable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opendesk.postgres.driver.BUSY_LIMIT_S", -1.0)  # lets others run before each statement
+    assert await is_usable(conn)
+
+    async def cancel() -> None:
+        scope.cancel()
+
+    with trio.CancelScope() as scope:
+        nursery.start_soon(cancel)
+        async with conn.transaction():
+            pytest.fail("never entered")
+    assert scope.cancelled_caught
+    async with conn.transaction():
+        assert await conn.fetch("SELECT 1") == [(1,)]
 
 
 async def test_a_block_that_ends_well_is_committed_although_its_task_is_cancelled(
@@ -154,6 +224,8 @@ async def test_savepoints_roll_back_alone(conn: TrioConnection, table: str) -> N
                 raise ZeroDivisionError
         async with conn.transaction(force_rollback=True):
             await conn.run("INSERT INTO things VALUES (3, 'x')")
+            with suppress(e.UniqueViolation):
+                await conn.run("INSERT INTO things VALUES (3, 'x')")
         with suppress(psycopg.Rollback):  # for mypy; the block takes it
             async with conn.transaction() as inner:
                 await conn.run("INSERT INTO things VALUES (4, 'x')")
@@ -240,7 +312,7 @@ async def test_a_transaction_in_a_pipeline_is_rolled_back(conn: TrioConnection, 
     assert await conn.fetch("SELECT * FROM things") == []
 
 
-@pytest.mark.parametrize("where", ["in a statement", "in the body", "in executemany"])
+@pytest.mark.parametrize("where", ["in a statement", "in the body", "at its end", "in executemany"])
 async def test_a_cancelled_pipeline_drops_the_connection_and_stops_the_server(
     *,
     conn: TrioConnection,
@@ -257,7 +329,8 @@ async def test_a_cancelled_pipeline_drops_the_connection_and_stops_the_server(
             await conn.execute(SLOW)
             if where == "in a statement":
                 await pipeline.sync()
-            await trio.sleep_forever()
+            if where == "in the body":
+                await trio.sleep_forever()
 
     with trio.CancelScope() as scope:
         nursery.start_soon(cancel_when_running, scope)

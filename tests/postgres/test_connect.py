@@ -42,6 +42,11 @@ class Names(trio.abc.HostnameResolver):
         raise NotImplementedError
 
 
+class SlowNames(Names):
+    async def getaddrinfo(self, host: Any, port: Any, *args: Any, **kwargs: Any) -> list[Any]:
+        await trio.sleep_forever()
+
+
 @pytest.fixture
 async def tcp_port(conninfo: str, nursery: trio.Nursery) -> int:
     """A TCP port of the server, which has only a Unix socket."""
@@ -119,6 +124,9 @@ async def test_a_silent_server_times_out(gate: Gate, monkeypatch: pytest.MonkeyP
     gate.hold()
     with pytest.raises(e.ConnectionTimeout):
         await TrioConnection.connect(gate.conninfo)
+    trio.socket.set_custom_hostname_resolver(SlowNames())
+    with pytest.raises(e.ConnectionTimeout):
+        await TrioConnection.connect(gate.conninfo, host="db.example")
 
 
 async def test_a_cancelled_connect_leaves_no_socket_behind(conninfo: str, nursery: trio.Nursery) -> None:

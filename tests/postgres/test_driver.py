@@ -72,6 +72,10 @@ async def test_a_query_without_parameters_may_hold_percent_signs(conn: TrioConne
     assert await conn.fetch("SELECT 'a%sb' LIKE 'a%'") == [(True,)]
     assert await conn.fetch("SELECT 5 %% %s", (3,)) == [(2,)]
     assert await conn.fetch(b"SELECT 5 % 3") == [(2,)]
+    query = "SELECT 'a%%'"
+    assert await conn.fetch(query, ()) == [("a%",)]
+    assert await conn.fetch(query) == [("a%%",)]
+    assert await conn.fetch(query, ()) == [("a%",)]
 
 
 async def test_fetch_prepares_what_is_run_often_and_again_after_a_rollback(conn: TrioConnection) -> None:
@@ -100,6 +104,12 @@ async def test_queries_made_at_run_time_do_not_pile_up(conn: TrioConnection) -> 
         assert await conn.fetch(f"SELECT %s::int + {i}", (1,)) == [(i + 1,)]
     assert conn._statements is not None
     assert len(conn._statements._queries) <= MAX_QUERIES
+    assert conn._statements._tx.pgresult is None
+    conn.prepare_threshold = 0
+    conn.prepared_max = 3
+    for i in range(10):
+        await conn.fetch(f"SELECT {i} AS few")
+    assert await conn.fetch("SELECT count(*) < 6 FROM pg_prepared_statements WHERE statement LIKE '%few'") == [(True,)]
 
 
 async def test_a_failed_statement_says_why_and_leaves_the_connection_usable(
@@ -139,12 +149,23 @@ async def test_a_cursor_has_adapters_of_its_own_once_asked(conn: TrioConnection)
         def load(self, data: Any) -> str:
             return bytes(data).decode().upper()
 
+    class Counting(psycopg.adapt.Dumper):
+        oid = psycopg.adapters.types["text"].oid
+
+        def dump(self, obj: Any) -> bytes:
+            return b"%d sheep" % obj
+
     cursor = conn.cursor()
     await cursor.execute("SELECT 'a'::text")
     cursor.adapters.register_loader("text", Shouting)
     assert await cursor.fetchall() == [("A",)]  # even what it has read already
     await cursor.execute("SELECT 'b'::text")
     assert await cursor.fetchall() == [("B",)]
+    query = "SELECT %s"
+    await cursor.execute(query, (1,))
+    cursor.adapters.register_dumper(int, Counting)
+    await cursor.execute(query, (1,))
+    assert await cursor.fetchall() == [("1 SHEEP",)]
     other = await conn.execute("SELECT 'c'::text")
     assert await other.fetchall() == [("c",)]
 

@@ -218,14 +218,15 @@ async def test_server_that_was_left_behind_is_ended_and_its_data_is_there(data_d
             assert await ask(conninfo, "SELECT n FROM kept") == 7
 
 
-async def test_stale_pid_file_with_another_process_behind_its_number_does_no_harm(data_dir: Path) -> None:
+@pytest.mark.parametrize("left", [{"postmaster.pid"}, {".s.PGSQL.5432.lock"}, {"postmaster.pid", ".s.PGSQL.5432.lock"}])
+async def test_stale_files_with_another_process_behind_their_number_do_no_harm(data_dir: Path, left: set[str]) -> None:
     user = user_of_server(data_dir)
     # As the same user, because that is whom PostgreSQL would take for a server.
     with subprocess.Popen(["/bin/sleep", "300"], **user.drop) as stranger:
         lines = [stranger.pid, data_dir / "postgres", 1, 5432, data_dir / "postgres", "", "  1 1", "ready   "]
-        pid_file = data_dir / "postgres" / "postmaster.pid"
-        pid_file.write_text("".join(f"{line}\n" for line in lines))
-        os.chown(pid_file, user.uid, user.gid)
+        for name in left:
+            (data_dir / "postgres" / name).write_text("".join(f"{line}\n" for line in lines))
+            os.chown(data_dir / "postgres" / name, user.uid, user.gid)
         async with embedded_server(data_dir) as conninfo:
             assert await ask(conninfo, "SELECT 1") == 1
         assert stranger.poll() is None

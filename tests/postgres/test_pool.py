@@ -19,10 +19,10 @@ from opendesk.postgres.pool import Pool, PoolClosed, PoolFull, PoolStats, PoolTi
 Look = Callable[[str], list[Any]]
 Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 Running = Callable[[], Awaitable[list[Any]]]
+SessionsBecome = Callable[[int], Awaitable[None]]
 Gate = Any
 
 SLOW = "SELECT pg_sleep(60)"
-SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
 @asynccontextmanager
@@ -59,7 +59,9 @@ async def lend_all(pool: Pool, n: int, nursery: trio.Nursery) -> list[trio.Event
 # Lending
 
 
-async def test_connections_are_opened_when_needed_and_the_last_used_is_lent_first(conninfo: str, look: Look) -> None:
+async def test_connections_are_opened_when_needed_and_the_last_used_is_lent_first(
+    conninfo: str, sessions_become: SessionsBecome
+) -> None:
     async with a_pool(conninfo, size=3) as pool:
         assert pool.stats == PoolStats(size=0, idle=0, waiting=0)
         async with pool.connection() as first:
@@ -72,10 +74,10 @@ async def test_connections_are_opened_when_needed_and_the_last_used_is_lent_firs
         for _ in range(3):
             async with pool.connection() as third:
                 assert third is first
-    assert look(SESSIONS) == [0]
+    await sessions_become(0)
 
 
-async def test_fifty_workers_share_four_connections(conninfo: str, look: Look) -> None:
+async def test_fifty_workers_share_four_connections(conninfo: str, sessions_become: SessionsBecome) -> None:
     done = 0
     most = 0
 
@@ -95,7 +97,7 @@ async def test_fifty_workers_share_four_connections(conninfo: str, look: Look) -
         async with trio.open_nursery() as nursery:
             for _ in range(50):
                 nursery.start_soon(work, pool)
-        assert look(SESSIONS) == [4]
+        await sessions_become(4)
         assert pool.stats == PoolStats(size=4, idle=4, waiting=0)
     assert done == 500
     assert most == 4
@@ -259,7 +261,7 @@ async def test_a_connection_given_back_in_use_is_dropped_and_its_statement_stopp
 
 
 async def test_connections_idle_for_long_are_closed_but_for_a_few(
-    conninfo: str, nursery: trio.Nursery, look: Look
+    conninfo: str, nursery: trio.Nursery, sessions_become: SessionsBecome
 ) -> None:
     async with a_pool(conninfo, size=4, min_idle=2, idle_s=0.05) as pool:
         for event in await lend_all(pool, 4, nursery):
@@ -272,7 +274,7 @@ async def test_connections_idle_for_long_are_closed_but_for_a_few(
         await trio.sleep(0.06)
         assert await answers(pool)
         assert pool.stats == PoolStats(size=2, idle=2, waiting=0)
-    assert look(SESSIONS) == [0]
+    await sessions_become(0)
 
 
 async def test_a_closed_pool_lends_nothing_and_closes_what_comes_back(conninfo: str, nursery: trio.Nursery) -> None:

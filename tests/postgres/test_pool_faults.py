@@ -20,10 +20,10 @@ from opendesk.postgres.pool import Pool, PoolStats
 Look = Callable[[str], list[Any]]
 Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
 Running = Callable[[], Awaitable[list[Any]]]
+SessionsBecome = Callable[[int], Awaitable[None]]
 Gate = Any
 
 SLOW = "SELECT pg_sleep(60)"
-SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
 @asynccontextmanager
@@ -61,7 +61,7 @@ async def lend_all(pool: Pool, n: int, nursery: trio.Nursery) -> list[trio.Event
 
 
 async def test_a_session_ended_while_idle_fails_nobody(
-    conninfo: str, nursery: trio.Nursery, look: Look, eventually: Eventually
+    conninfo: str, nursery: trio.Nursery, look: Look, sessions_become: SessionsBecome
 ) -> None:
     async with a_pool(conninfo, size=3) as pool:
         for event in await lend_all(pool, 3, nursery):
@@ -72,10 +72,7 @@ async def test_a_session_ended_while_idle_fails_nobody(
             " AND pid <> pg_backend_pid()"
         )
 
-        async def gone() -> bool:
-            return look(SESSIONS) == [0]
-
-        await eventually(gone)
+        await sessions_become(0)
         assert await answers(pool)
         assert pool.stats == PoolStats(size=1, idle=1, waiting=0)
 
@@ -128,9 +125,7 @@ def data_dir(open_folders: Callable[[], Path]) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-async def test_a_server_stopped_and_started_is_used_again_at_once(
-    data_dir: Path, eventually: Eventually
-) -> None:
+async def test_a_server_stopped_and_started_is_used_again_at_once(data_dir: Path, eventually: Eventually) -> None:
     failures: list[str] = []
     done = 0
 

@@ -1,18 +1,16 @@
 """Small helpers that make what the rental tests need: users with money, hosts, PCs that beat, sessions; and that move time by moving rows."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from uuid import UUID, uuid4
 
 from attrs import frozen
 
-from opendesk.errors import OpenDeskError
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from opendesk.rental import closing, heartbeats, ledger, pcs, sessions, users, wallets
-from opendesk.rental.closing import Closing, Snapshot
+from opendesk.rental.closing import Closing
 from opendesk.rental.errors import InvalidStatus
 from opendesk.rental.heartbeats import Beat, BeatAnswer, Heartbeats
 from opendesk.rental.lifecycle import Caller, Status
@@ -200,12 +198,22 @@ async def cancel(conn: TrioConnection, session_id: UUID) -> Session:
     return await close_one(conn, closing.cancel(found))
 
 
+async def see(conn: TrioConnection, session: Session) -> Session:
+    """The session as its client sees it now."""
+    return await sessions.get(conn, session.id, caller=session.client_user_id, admin=False)
+
+
 async def status_of(conn: TrioConnection, session_id: UUID) -> Status:
     return Status((await sessions.snapshot(conn, session_id)).status)
 
 
-async def snapshots(conn: TrioConnection, found: Sequence[Session]) -> list[Snapshot]:
-    return [await sessions.snapshot(conn, session.id) for session in found]
+async def refuse_writing(conn: TrioConnection, session: Session) -> None:
+    """Make it a row that the database won't have changed, for a reason that nobody foresaw."""
+    await conn.run(f"""
+        CREATE FUNCTION bad() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF OLD.id = '{session.id}' THEN RAISE 'a bad row'; END IF; RETURN NEW; END $$
+    """)
+    await conn.run("CREATE TRIGGER bad BEFORE UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION bad()")
 
 
 # ---- time: rows are made older, the clock stays the database's
@@ -264,7 +272,3 @@ async def listening(conn: TrioConnection) -> Watch:
     """A watch that has been at it for an hour: nobody has a second chance coming."""
     now = await database_now(conn)
     return Watch(grace_from=now - HOUR, checked_at=now - 30 * SECOND)
-
-
-def code(error: OpenDeskError) -> str:
-    return error.code

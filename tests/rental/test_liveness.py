@@ -77,6 +77,13 @@ def test_a_pc_that_never_beat_times_out_from_when_the_daemon_began_to_listen() -
     assert check(watch, 10, [silent], 61).timed_out == (silent,)
 
 
+def test_pcs_that_never_beat_fell_from_nothing() -> None:
+    silent = pcs(range(8), None)
+    verdict = check(Watch(grace_from=at(0)), 9, silent, 61)
+    assert (verdict.alarm, verdict.fallen, verdict.were_beating) == (False, 0, 1)
+    assert verdict.timed_out == tuple(silent)
+
+
 def test_a_beat_from_the_future_says_nothing() -> None:
     silent = pc(1, 10_000)
     watch = Watch(grace_from=at(0))
@@ -244,6 +251,17 @@ def test_pcs_that_are_not_silent_yet_may_be_shown_and_change_nothing() -> None:
     verdict = check(LONG_AGO, 20, [*pcs(range(10), 0), *fresh], 61)
     assert (verdict.alarm, verdict.fallen, verdict.were_beating) == (False, 10, 20)
     assert verdict.timed_out == tuple(pcs(range(10), 0))
+
+
+def test_a_silence_no_longer_than_the_time_out_is_none_yet() -> None:
+    verdict = check(LONG_AGO, 8, pcs(range(8), 0), 60)
+    assert (verdict.alarm, verdict.fallen, verdict.were_beating) == (False, 0, 8)
+
+
+def test_a_second_chance_is_that_of_the_first_alarm_since_the_last_beat() -> None:
+    watch = Watch(grace_from=at(0), alarms=(at(100), at(200)))
+    chances = {seen: watch.second_chance(at(seen)) for seen in (0, 100, 101, 200, 201)}
+    assert chances == {0: at(100), 100: at(100), 101: at(200), 200: at(200), 201: None}
 
 
 def test_hosts_that_left_while_the_daemon_was_away_get_their_second_chance_and_no_third() -> None:

@@ -69,4 +69,5 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Start]:
         with trio.CancelScope(shield=True):
             for daemon in started:
                 await daemon.close()
-    assert [fault for daemon in started for fault in daemon.faults()] == []
+    faults = "\n".join(fault for daemon in started for fault in daemon.faults())
+    assert not faults, faults

@@ -1,6 +1,7 @@
 """The real daemon as a process of its own: started, listened to to its last word, asked, stopped or killed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 import json
 import os
@@ -9,12 +10,16 @@ import signal
 import subprocess
 import sys
 from typing import Any, Final
+from urllib.parse import urlencode
 
 from attrs import define, field
 import httpx
+from psycopg.conninfo import conninfo_to_dict
 import trio
 
 from opendesk.postgres import postmaster
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.embedded import running_server
 
 # What a test that hangs is given; nothing is measured by it.
 PATIENCE_S: Final = 60
@@ -93,10 +98,10 @@ class Daemon:
     def last_words(self) -> str:
         return "\n".join([*(json.dumps(line) for line in self.log[-10:]), *self.noise[-40:]])
 
-    def faults(self) -> list[object]:
+    def faults(self) -> list[str]:
         """What no healthy daemon says."""
         errors = [line for line in self.log if line["level"] in {"error", "critical"}]
-        return [*(line for line in errors if line["event"] not in self.expected), *self.noise]
+        return [*(_readable(line) for line in errors if line["event"] not in self.expected), *self.noise]
 
     # What is done with it
 
@@ -115,7 +120,7 @@ class Daemon:
         assert port is not None
         return port
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     async def ended(self) -> int:
@@ -127,7 +132,7 @@ class Daemon:
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         if self.process.returncode is None:
-            self.signal(number)
+            self.send(number)
         return await self.ended()
 
     async def kill(self) -> None:
@@ -141,6 +146,10 @@ class Daemon:
         with trio.move_on_after(PATIENCE_S):
             await self.stop()
         await self.kill()
+
+
+def _readable(line: Line) -> str:
+    return "\n".join([json.dumps({**line, "exception": "…"}), line.get("exception", "")])
 
 
 def client(url: str) -> httpx.AsyncClient:
@@ -172,3 +181,28 @@ def postgres_of(data_dir: Path) -> int | None:
     """The process id of the server on this data directory."""
     found = postmaster.read(data_dir / "postgres")
     return found.pid if found is not None and postmaster.is_alive(found.pid, data_dir / "postgres") else None
+
+
+@asynccontextmanager
+async def database_of(data_dir: Path) -> AsyncIterator[TrioConnection]:
+    """A connection of the test's own to the server that a daemon runs there."""
+    conninfo = await running_server(data_dir)
+    assert conninfo is not None
+    async with connection(conninfo) as conn:
+        yield conn
+
+
+@asynccontextmanager
+async def connection(conninfo: str) -> AsyncIterator[TrioConnection]:
+    conn = await TrioConnection.connect(conninfo, autocommit=True, options="-c search_path=opendesk")
+    try:
+        yield conn
+    finally:
+        conn.drop()
+
+
+def url_of(conninfo: str) -> str:
+    """As DATABASE_URL has it."""
+    parts = conninfo_to_dict(conninfo)
+    place = {name: str(parts[name]) for name in ("host", "port", "user") if name in parts}
+    return f"postgresql:///{parts['dbname']}?{urlencode(place)}"

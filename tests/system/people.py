@@ -1,10 +1,13 @@
 """Users of the API: they register, own PCs, rent, and read their wallets, over HTTP."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any, Final
 
 from attrs import define, frozen
 import httpx
+import trio
 
 from opendesk.postgres.driver import TrioConnection
 
@@ -109,3 +112,18 @@ async def rent(client: Person, pc_id: str, *, minutes: int = 60) -> Any:
     """An ACTIVE session."""
     session = await reserve(client, pc_id, minutes=minutes)
     return good(await client.post(f"/sessions/{session['id']}/start"))["session"]
+
+
+@asynccontextmanager
+async def beating(host: Person, every_s: float = 0.2) -> AsyncIterator[None]:
+    """The host is alive for as long as this lasts, whatever it is answered."""
+
+    async def beat() -> None:
+        while True:
+            await host.beat()
+            await trio.sleep(every_s)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(beat)
+        yield
+        nursery.cancel_scope.cancel()

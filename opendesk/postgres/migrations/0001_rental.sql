@@ -137,7 +137,7 @@ CREATE TABLE opendesk.sessions (
                   AND proportional IS NOT NULL AND penalty IS NOT NULL
                   AND platform_fee + host_payout + client_credit + retained IS NOT DISTINCT FROM price_total END),
     CONSTRAINT sessions_started CHECK (status <> 'ACTIVE' OR (start_at IS NOT NULL AND end_at IS NOT NULL)),
-    CONSTRAINT sessions_refund_from_retained CHECK (refunded = 0 OR refunded <= retained)
+    CONSTRAINT sessions_refund_from_retained CHECK (refunded = 0 OR refunded <= coalesce(retained, 0))
 ) WITH (fillfactor = 80);
 
 -- What the snapshot of a statement can't see, these decide; the name of the one that was hit gives the error.
@@ -164,6 +164,21 @@ END
 $$;
 CREATE TRIGGER sessions_step BEFORE UPDATE OF status ON opendesk.sessions
     FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status) EXECUTE FUNCTION opendesk.check_session_step();
+-- Price and rates are those of the reservation, so that a settlement may be reckoned from a row that nobody locked; and a settlement stays
+-- as it was written. (A WHEN costs next to nothing; the function is only called to refuse.)
+CREATE TRIGGER sessions_terms BEFORE UPDATE ON opendesk.sessions
+    FOR EACH ROW WHEN ((OLD.pc_id, OLD.host_id, OLD.client_user_id, OLD.minutes_purchased, OLD.price_per_hour, OLD.price_total, OLD.currency,
+                        OLD.platform_fee_rate, OLD.penalty_rate)
+        IS DISTINCT FROM (NEW.pc_id, NEW.host_id, NEW.client_user_id, NEW.minutes_purchased, NEW.price_per_hour, NEW.price_total, NEW.currency,
+                          NEW.platform_fee_rate, NEW.penalty_rate))
+    EXECUTE FUNCTION opendesk.refuse('the terms of a session never change');
+CREATE TRIGGER sessions_settled BEFORE UPDATE ON opendesk.sessions
+    FOR EACH ROW WHEN (OLD.retained IS NOT NULL
+        AND (OLD.end_reason, OLD.failure_reason, OLD.claimed_failure_reason, OLD.minutes_used, OLD.proportional, OLD.platform_fee,
+             OLD.host_payout, OLD.penalty, OLD.client_credit, OLD.retained)
+        IS DISTINCT FROM (NEW.end_reason, NEW.failure_reason, NEW.claimed_failure_reason, NEW.minutes_used, NEW.proportional,
+                          NEW.platform_fee, NEW.host_payout, NEW.penalty, NEW.client_credit, NEW.retained))
+    EXECUTE FUNCTION opendesk.refuse('a session that is over stays as it was');
 
 -- The ledger. A transfer is a set of entries that sums to zero. Wallets carry a balance; the accounts that everybody pays into
 -- (ids below 100) don't, so that nobody queues for them.
@@ -219,6 +234,8 @@ BEGIN
     RETURN NULL;
 END
 $$;
+-- Else a role without the right to change balances could hang it on a temporary table of its own and post entries there that are none.
+REVOKE ALL ON FUNCTION opendesk.post_entries() FROM PUBLIC;
 CREATE TRIGGER entries_posted AFTER INSERT ON opendesk.entries REFERENCING NEW TABLE AS posted
     FOR EACH STATEMENT EXECUTE FUNCTION opendesk.post_entries();
 

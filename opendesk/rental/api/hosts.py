@@ -41,6 +41,7 @@ class Hosts:
     _on: Rental
 
     async def become_host(self, call: Call, conn: TrioConnection) -> Answer:
+        """201 the first time, 200 with the same profile afterwards."""
         made = await hosts.add(conn, call.caller.id)
         profile = await hosts.by_user(conn, call.caller.id)
         return Answer(HostAnswer(_found(profile)), 201 if made else 200)
@@ -59,6 +60,7 @@ class Hosts:
         return Answer(page([pc.public for pc in found], query))
 
     async def heartbeat(self, call: Call) -> Answer:
+        """Every 10 s or so. With `pcId` for that PC alone, without for all of the host's. `OFFLINE` takes a PC off until it is said to be `ONLINE`."""
         said: Heartbeat = call.body
         if call.claims is None:
             raise Unauthenticated

@@ -53,22 +53,26 @@ class Pcs:
         return Answer(PcAnswer((await pcs.by_id(conn, call.ids["id"])).public))
 
     async def add_pc(self, call: Call, conn: TrioConnection) -> Answer:
+        """A `localPcId` that the host has already gives the existing PC, unchanged, with 200. It is OFFLINE until a heartbeat."""
         if call.caller.host_id is None:
             raise Forbidden("only a host has PCs: POST /hosts first")
         pc, made = await pcs.add(conn, call.caller.host_id, call.body, currency=self._on.terms.currency)
         return Answer(OwnPcAnswer(pc), 201 if made else 200)
 
     async def change_pc(self, call: Call, conn: TrioConnection) -> Answer:
+        """All of it: what is left out is back to its default. Sessions keep the price that they were made at."""
         await self._own_pc(call, conn)
         await pcs.change(conn, call.ids["id"], call.body)
         return Answer(OwnPcAnswer(await pcs.by_id(conn, call.ids["id"])))
 
     async def set_network(self, call: Call, conn: TrioConnection) -> Answer:
+        """Addresses are shown to the host only, and to the client of a live session."""
         await self._own_pc(call, conn)
         await pcs.set_network(conn, call.ids["id"], call.body)
         return Answer(OwnPcAnswer(await pcs.by_id(conn, call.ids["id"])))
 
     async def delete_pc(self, call: Call, conn: TrioConnection) -> Answer:
+        """Its past sessions stay."""
         await self._own_pc(call, conn)
         await pcs.delete(conn, call.ids["id"])
         return Answer(status=204)

@@ -1,6 +1,7 @@
 """Sessions from reservation to settlement."""
 
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
 from attrs import frozen
@@ -19,11 +20,13 @@ from opendesk.rental.shapes import Amount, Text
 from opendesk.web.endpoint import Access, Answer, Call, Endpoint
 from opendesk.web.pages import Page, PageQuery, page
 
-Minutes = Annotated[int, Meta(ge=1, le=240)]
+Minutes = Annotated[int, Meta(ge=1, le=240, examples=[60])]
 
 
 @frozen
 class CreateSession:
+    """`clientUserId`, if given, is the caller."""
+
     pc_id: UUID
     minutes_purchased: Minutes
     client_user_id: UUID | None = None
@@ -31,8 +34,18 @@ class CreateSession:
 
 @frozen
 class EndSession:
+    """What is said of whose fault it was. `hostFault: true` is an older way to say `HOST`; nothing else goes with it."""
+
     failure_reason: FailureReason | None = None
     host_fault: bool | None = None
+
+    # What `_claim` refuses.
+    SCHEMA_EXTRA: ClassVar[Mapping[str, Any]] = {
+        "not": {
+            "required": ["hostFault", "failureReason"],
+            "properties": {"hostFault": {"const": True}, "failureReason": {"enum": ["CLIENT", "PLATFORM", "NONE"]}},
+        }
+    }
 
 
 @frozen
@@ -71,6 +84,7 @@ class Sessions:
     _on: Rental
 
     async def create_session(self, call: Call, conn: TrioConnection) -> Answer:
+        """The whole price is held from the client's wallet until the session ends. What isn't started in time (15 minutes, if not set otherwise) is paid back."""
         asked: CreateSession = call.body
         if asked.client_user_id not in (None, call.caller.id):
             raise Forbidden("clientUserId must be the caller")
@@ -86,11 +100,13 @@ class Sessions:
         return Answer(SessionCreated(session, "SESSION_CREATED"), 201)
 
     async def start_session(self, call: Call, conn: TrioConnection) -> Answer:
+        """From now on the minutes count, up to `endAt`."""
         session = await sessions.start(conn, call.ids["id"], call.caller.id, admin=call.caller.is_admin)
         self._on.metrics.session_event("started")
         return Answer(SessionAnswer(session))
 
     async def end_session(self, call: Call, conn: TrioConnection) -> Answer:
+        """Who ended it and whose fault it was decides who gets what: see `settlement`. A client's claim against the host counts if we saw it too."""
         found, claim = await sessions.snapshot(conn, call.ids["id"]), _claim(call.body)
         who = _party(call, found)
         if found.status != Status.ACTIVE:
@@ -107,6 +123,7 @@ class Sessions:
         return Answer(SessionEnded(session, session.settlement))
 
     async def cancel_session(self, call: Call, conn: TrioConnection) -> Answer:
+        """One that was not started yet; the whole price is paid back."""
         found = await sessions.snapshot(conn, call.ids["id"])
         if _party(call, found) is Party.HOST:
             raise Forbidden("only the client cancels a reservation")
@@ -122,10 +139,12 @@ class Sessions:
         return closed[0]
 
     async def get_session(self, call: Call, conn: TrioConnection) -> Answer:
+        """`minutesUsed` runs while the session is ACTIVE."""
         found = await sessions.get(conn, call.ids["id"], caller=call.caller.id, admin=call.caller.is_admin)
         return Answer(SessionAnswer(found))
 
     async def list_sessions(self, call: Call, conn: TrioConnection) -> Answer:
+        """Those that the caller rents, and those on the caller's PCs; for an admin, all."""
         query: SessionFilter = call.query
         found = await sessions.list_some(
             conn,
@@ -140,6 +159,7 @@ class Sessions:
         return Answer(page(found, query))
 
     async def refund(self, call: Call, conn: TrioConnection) -> Answer:
+        """Out of what the session `retained`, to its client; the settlement stays as it was."""
         tx = await sessions.refund(conn, call.ids["id"], call.body.amount, call.body.reason, made_by=call.caller.id)
         return Answer(await self._on.with_balance(conn, tx), 201)
 

@@ -1,5 +1,6 @@
 """Registering, logging in and out."""
 
+from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
@@ -12,19 +13,41 @@ from opendesk.errors import RateLimited, Unauthenticated
 from opendesk.postgres.driver import TrioConnection
 from opendesk.rental import errors, users, wallets
 from opendesk.rental.api.context import Rental
-from opendesk.rental.shapes import Wallet
+from opendesk.rental.shapes import Role, Wallet
 from opendesk.web.endpoint import Access, Answer, Call, Endpoint
 
+# What is neither white space nor a control character. What Python and JavaScript call white space differs in the two written out.
+_INK = r"[^\s\u0000-\u001f\u007f-\u009f\ufeff]"
+_NAME = r"[^\s@.\u0000-\u001f\u007f-\u009f\ufeff]+"
 Email = Annotated[
     str,
     Meta(
-        max_length=254, pattern=r"^[^\s@]+@[^\s@.]+(\.[^\s@.]+)+$", examples=["ana@example.org"], title="e-mail address"
+        max_length=254,
+        pattern=rf"^{_NAME}(\.{_NAME})*@{_NAME}(\.{_NAME})+$",
+        title="an e-mail address",
+        examples=["ana@example.org"],
     ),
 ]
 # 8 is the contract's; 1000 keeps the hash's work bounded and no one out.
-Password = Annotated[str, Meta(min_length=8, max_length=1000)]
-Username = Annotated[str, Meta(min_length=3, max_length=30, pattern=r"^\S(.*\S)?$")]
+Password = Annotated[str, Meta(min_length=8, max_length=1000, examples=["correct horse battery"])]
+Username = Annotated[
+    str,
+    Meta(
+        min_length=3,
+        max_length=30,
+        pattern=rf"^{_INK}([^\u0000-\u001f\u007f-\u009f]*{_INK})?$",
+        title="a name of one line, without spaces around it",
+        examples=["ana"],
+    ),
+]
 DisplayName = Annotated[str, Meta(min_length=1, max_length=80)]
+
+
+class NewRole(StrEnum):
+    """Admins come from the command line, never from here."""
+
+    CLIENT = "CLIENT"
+    HOST = "HOST"
 
 
 @frozen
@@ -33,13 +56,13 @@ class Register:
     password: Password
     username: Username
     display_name: DisplayName | None = None
-    role: Annotated[str, Meta(pattern="^(CLIENT|HOST)$")] = "CLIENT"
+    role: NewRole = NewRole.CLIENT
 
 
 @frozen
 class Login:
-    email: Annotated[str, Meta(max_length=254)]
-    password: Annotated[str, Meta(max_length=1000)]
+    email: Annotated[str, Meta(max_length=254, examples=["ana@example.org"])]
+    password: Annotated[str, Meta(max_length=1000, examples=["correct horse battery"])]
 
 
 @frozen
@@ -53,7 +76,7 @@ class Welcome:
     token: str
     user: users.User
     user_id: UUID
-    role: str
+    role: Role
     host_profile_id: UUID | None
     needs_username: bool
 
@@ -86,6 +109,7 @@ class Users:
         return Answer(self._welcome(account), 201)
 
     async def login(self, call: Call) -> Answer:
+        """After 5 failures within 5 minutes for an address and e-mail, the next are answered 429 until they are over."""
         asked: Login = call.body
         key = sha256(f"{call.request.address}\n{asked.email.lower()}".encode()).digest()
         async with self._on.pool.connection() as conn:

@@ -37,6 +37,7 @@ class Wallets:
         return Answer(page(await wallets.transactions(conn, owner, before=query.before, wanted=query.wanted), query))
 
     async def move_money(self, call: Call, conn: TrioConnection) -> Answer:
+        """A top-up, or with `DEBIT` a payout (reason `PAYOUT`)."""
         owner, asked = call.ids["userId"], call.body
         tx = await wallets.move(
             conn, owner, asked.type, asked.amount, asked.reason, session_id=asked.session_id, made_by=call.caller.id

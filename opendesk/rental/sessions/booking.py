@@ -22,6 +22,8 @@ from opendesk.rental.errors import (
     SessionExists,
     SessionNotFound,
 )
+from opendesk.rental.lifecycle import Status
+from opendesk.rental.sessions.live import snapshot
 from opendesk.rental.sessions.shape import COLUMNS, LIVE, Session, session
 from opendesk.rental.wallets import ESCROW, refusal
 
@@ -138,7 +140,13 @@ async def create(
 
 async def start(conn: TrioConnection, session_id: UUID, caller: UUID, *, admin: bool) -> Session:
     """PENDING → ACTIVE, and the PC BUSY. Raise SessionNotFound, Forbidden, InvalidStatus, PcBusy, PcOffline."""
-    made = await _decided(conn, START, {"id": session_id, "caller": caller, "admin": admin})
+    try:
+        made = await _decided(conn, START, {"id": session_id, "caller": caller, "admin": admin})
+    except (PcBusy, PcOffline):
+        # The statement saw the session as it was before waiting for the PC: another start may have taken it meanwhile, or a close.
+        if (await snapshot(conn, session_id)).status != Status.PENDING:
+            raise InvalidStatus from None
+        raise
     if made is None:
         raise SessionNotFound
     return made

@@ -23,51 +23,56 @@ _STALE = f"""{_SNAPSHOT} WHERE s.status = 'PENDING' AND s.created_at <= now() - 
 _ON_PCS = f"{_SNAPSHOT} WHERE s.pc_id = ANY (%(pc_ids)s) AND s.{LIVE}"
 _NEXT_DUE = """
     SELECT extract(epoch FROM least(
-        (SELECT min(end_at) FROM sessions WHERE status = 'ACTIVE'),
-        (SELECT min(created_at) FROM sessions WHERE status = 'PENDING') + %(pending_timeout_ms)s * interval '1 millisecond') - now())::float8
+        (SELECT min(end_at) FROM sessions WHERE status = 'ACTIVE' AND id <> ALL (%(but)s)),
+        (SELECT min(created_at) FROM sessions WHERE status = 'PENDING' AND id <> ALL (%(but)s))
+            + %(pending_timeout_ms)s * interval '1 millisecond') - now())::float8
 """
 
+# Written so that it stays linear: the planner thinks that a CTE gives one row, and joins two of them row by row. So a closing carries its
+# PC and the id of its transfer, and hosts are summed up before they are locked.
 CLOSE = f"""
     WITH closing AS MATERIALIZED (
-        SELECT * FROM unnest(
-            %(id)s::uuid[], %(was)s::text[], %(status)s::text[], %(ended_at)s::timestamptz[], %(minutes_used)s::int[], %(end_reason)s::text[],
-            %(failure_reason)s::text[], %(claimed)s::text[], %(proportional)s::bigint[], %(platform_fee)s::bigint[], %(host_payout)s::bigint[],
-            %(penalty)s::bigint[], %(client_credit)s::bigint[], %(retained)s::bigint[], %(gone)s::bool[], %(score)s::int[], %(completed)s::int[],
-            %(dropped)s::int[]
-        ) AS c (id, was, status, ended_at, minutes_used, end_reason, failure_reason, claimed, proportional, platform_fee, host_payout,
+        SELECT c.*, opendesk.uuid7() AS transfer_id
+          FROM unnest(
+            %(id)s::uuid[], %(pc_id)s::uuid[], %(was)s::text[], %(status)s::text[], %(ended_at)s::timestamptz[], %(minutes_used)s::int[],
+            %(end_reason)s::text[], %(failure_reason)s::text[], %(claimed)s::text[], %(proportional)s::bigint[], %(platform_fee)s::bigint[],
+            %(host_payout)s::bigint[], %(penalty)s::bigint[], %(client_credit)s::bigint[], %(retained)s::bigint[], %(gone)s::bool[],
+            %(score)s::int[], %(completed)s::int[], %(dropped)s::int[]
+        ) AS c (id, pc_id, was, status, ended_at, minutes_used, end_reason, failure_reason, claimed, proportional, platform_fee, host_payout,
                 penalty, client_credit, retained, gone, score, completed, dropped)
-    ), pc AS MATERIALIZED (
-        SELECT id FROM pcs WHERE id = ANY (%(pc_id)s::uuid[]) ORDER BY id FOR UPDATE
+               JOIN pcs ON pcs.id = c.pc_id
+         ORDER BY pcs.id FOR UPDATE OF pcs
     ), s AS (
         UPDATE sessions SET status = c.status, ended_at = c.ended_at, minutes_used = c.minutes_used, end_reason = c.end_reason,
                             failure_reason = c.failure_reason, claimed_failure_reason = c.claimed, proportional = c.proportional,
                             platform_fee = c.platform_fee, host_payout = c.host_payout, penalty = c.penalty,
                             client_credit = c.client_credit, retained = c.retained
-          FROM closing c, pc
-         WHERE sessions.id = c.id AND sessions.status = c.was AND pc.id = sessions.pc_id
-        RETURNING sessions.*, c.was, c.gone, c.score, c.completed, c.dropped
+          FROM closing c
+         WHERE sessions.id = c.id AND sessions.status = c.was AND sessions.pc_id = c.pc_id
+           AND (SELECT count(*) FROM closing) > 0  -- all PCs are locked before the first session is written
+        RETURNING sessions.*, c.was, c.gone, c.score, c.completed, c.dropped, c.transfer_id
     ), freed AS (
         UPDATE pcs SET status = CASE WHEN s.gone OR pcs.taken_off THEN 'OFFLINE' ELSE 'ONLINE' END
           FROM s WHERE pcs.id = s.pc_id AND (s.was = 'ACTIVE' OR s.gone)
     ), host AS MATERIALIZED (
-        SELECT id FROM hosts WHERE id IN (SELECT host_id FROM s WHERE completed + dropped > 0) ORDER BY id FOR NO KEY UPDATE
+        SELECT hosts.id, r.score, r.completed, r.dropped, r.last_drop_at
+          FROM (SELECT host_id, sum(score) AS score, sum(completed) AS completed, sum(dropped) AS dropped,
+                       max(ended_at) FILTER (WHERE dropped > 0) AS last_drop_at
+                  FROM s GROUP BY host_id HAVING sum(completed + dropped) > 0) AS r
+               JOIN hosts ON hosts.id = r.host_id
+         ORDER BY hosts.id FOR NO KEY UPDATE OF hosts
     ), rated AS (
-        UPDATE hosts SET reliability_score = greatest(0, least(100, reliability_score + r.score)),
-                         sessions_completed = sessions_completed + r.completed, sessions_dropped = sessions_dropped + r.dropped,
-                         last_drop_at = coalesce(r.last_drop_at, hosts.last_drop_at)
-          FROM host, (SELECT host_id, sum(score) AS score, sum(completed) AS completed, sum(dropped) AS dropped,
-                             max(ended_at) FILTER (WHERE dropped > 0) AS last_drop_at
-                        FROM s GROUP BY host_id) AS r
-         WHERE hosts.id = host.id AND hosts.id = r.host_id
+        UPDATE hosts SET reliability_score = greatest(0, least(100, reliability_score + host.score)),
+                         sessions_completed = sessions_completed + host.completed, sessions_dropped = sessions_dropped + host.dropped,
+                         last_drop_at = coalesce(host.last_drop_at, hosts.last_drop_at)
+          FROM host WHERE hosts.id = host.id
     ), closed AS (
-        INSERT INTO transfers (kind, session_id)
-        SELECT CASE was WHEN 'PENDING' THEN 'RELEASE' ELSE 'SETTLEMENT' END, id FROM s WHERE price_total > 0
-        RETURNING id, session_id
+        INSERT INTO transfers (id, kind, session_id)
+        SELECT transfer_id, CASE was WHEN 'PENDING' THEN 'RELEASE' ELSE 'SETTLEMENT' END, id FROM s WHERE price_total > 0
     ), legs AS (
         INSERT INTO entries (transfer_id, account_id, amount, reason)
-        SELECT closed.id, leg.account_id, leg.amount, leg.reason
-          FROM closed JOIN s ON s.id = closed.session_id
-               JOIN hosts ON hosts.id = s.host_id
+        SELECT s.transfer_id, leg.account_id, leg.amount, leg.reason
+          FROM s JOIN hosts ON hosts.id = s.host_id
                JOIN accounts host_wallet ON host_wallet.user_id = hosts.user_id
                JOIN accounts client_wallet ON client_wallet.user_id = s.client_user_id,
                LATERAL (VALUES ({ESCROW}, -s.price_total, 'SESSION_CLOSED'),
@@ -136,7 +141,7 @@ async def on_pcs(conn: TrioConnection, pc_ids: Sequence[UUID]) -> list[Snapshot]
     return await conn.fetch(_ON_PCS, {"pc_ids": list(pc_ids)}, row=Snapshot)
 
 
-async def next_due_in_s(conn: TrioConnection, *, pending_timeout_ms: int) -> float | None:
+async def next_due_in_s(conn: TrioConnection, *, pending_timeout_ms: int, but: Sequence[UUID] = ()) -> float | None:
     """Seconds until the next session expires or gives up its reservation (negative: overdue); None: there is none."""
-    row = await conn.fetch_one(_NEXT_DUE, {"pending_timeout_ms": pending_timeout_ms})
+    row = await conn.fetch_one(_NEXT_DUE, {"pending_timeout_ms": pending_timeout_ms, "but": list(but)})
     return None if row is None else row[0]

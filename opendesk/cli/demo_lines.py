@@ -1,0 +1,72 @@
+"""How a day is watched without a terminal: in plain lines. And what every way to watch shares."""
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from attrs import define
+from rich.console import Console
+from rich.text import Text
+import trio
+
+from opendesk.simulators.day import Day
+from opendesk.simulators.happenings import ORDINARY, Happening, Kind
+
+FAST: Final = "a real daemon, over HTTP; only its clock is turned forward, in its database"
+
+MARKS: Final[Mapping[Kind, tuple[str, str]]] = {
+    Kind.TOPPED_UP: ("+", "dim"),
+    Kind.STARTED: ("▸", "cyan"),
+    Kind.REFUSED: ("✗", "yellow"),
+    Kind.ALL_TAKEN: ("…", "dim"),
+    Kind.ASKED_TWICE: ("≡", "magenta"),
+    Kind.COMPLETED: ("✓", "green"),
+    Kind.LEFT: ("◂", "green"),
+    Kind.CANCELLED: ("↩", "magenta"),
+    Kind.NEVER_STARTED: ("↩", "magenta"),
+    Kind.CLAIM_REJECTED: ("✗", "yellow"),
+    Kind.REFUNDED: ("↩", "magenta"),
+    Kind.HOST_SILENT: ("○", "bold red"),
+    Kind.HOST_TIMED_OUT: ("!", "bold red"),
+    Kind.HOST_BACK: ("●", "green"),
+    Kind.HOST_ENDED: ("!", "bold red"),
+    Kind.PAID_OUT: ("−", "dim"),
+}
+
+
+class Show(Protocol):
+    """Somebody watches."""
+
+    def say(self, text: str) -> None: ...
+
+    def tell(self, happening: Happening) -> None: ...
+
+    async def watch(self, day: Day, url: str) -> None:
+        """Until cancelled."""
+
+
+def line(happening: Happening) -> Text:
+    """`09:41 ◂ duda leaves …`: what is out of the ordinary stands out."""
+    mark, style = MARKS[happening.kind]
+    body = "" if happening.kind in ORDINARY else style
+    return Text.assemble((happening.at, "dim"), " ", (mark, style), " ", (happening.text, body))
+
+
+@define(eq=False)
+class Lines:
+    """A line each, for a file or a pipe."""
+
+    _console: Console
+    _quiet: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self._console.quiet = self._quiet
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(text), soft_wrap=True)
+
+    def tell(self, happening: Happening) -> None:
+        self._console.print(line(happening), soft_wrap=True)
+
+    async def watch(self, _day: Day, url: str) -> None:
+        self.say(f"A day at {url}; {FAST}.")
+        await trio.sleep_forever()

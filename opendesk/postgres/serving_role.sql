@@ -1,0 +1,16 @@
+-- The rights that serving takes, for a role that owns nothing and can't migrate. Applied by `opendesk migrate --grant ROLE`; by hand:
+--     psql -v role=ROLE -f serving_role.sql
+-- Again after every migration, which may have brought new tables. A test says that every table is here.
+
+REVOKE ALL ON ALL TABLES IN SCHEMA opendesk FROM :"role";
+GRANT USAGE ON SCHEMA opendesk TO :"role";
+GRANT SELECT ON opendesk.migrations TO :"role";
+
+-- Written once. Balances are changed by a trigger with its owner's rights, and by nobody else.
+GRANT SELECT, INSERT ON opendesk.accounts, opendesk.transfers, opendesk.entries, opendesk.secrets TO :"role";
+
+GRANT SELECT, INSERT, UPDATE ON opendesk.users, opendesk.hosts, opendesk.pcs, opendesk.host_beats, opendesk.pc_beats, opendesk.sessions
+   TO :"role";
+
+-- What is forgotten in time.
+GRANT SELECT, INSERT, UPDATE, DELETE ON opendesk.login_attempts, opendesk.idempotency_keys TO :"role";

@@ -1,0 +1,274 @@
+"""The commands, with a daemon beside them and without: they teach, they work, and what goes wrong is one clear line."""
+
+import json
+from pathlib import Path
+import re
+import socket
+from typing import Any, Final
+
+from click.testing import CliRunner
+import psycopg
+from psycopg.conninfo import make_conninfo
+import pytest
+import trio
+
+from opendesk.cli import COMMANDS, group
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.embedded import embedded_server
+from tests.system.commands import Done, opendesk
+from tests.system.conftest import Start
+from tests.system.daemon import database_of, environment, url_of
+from tests.system.people import PASSWORD, good, register, rent, settle_in
+
+SUBCOMMANDS: Final = (
+    *((name,) for name in COMMANDS),
+    ("admin", "create"),
+    ("admin", "ban"),
+    ("admin", "unban"),
+    ("wallet", "credit"),
+    ("wallet", "debit"),
+    ("ledger", "verify"),
+)
+
+
+@pytest.mark.parametrize("command", SUBCOMMANDS, ids=" ".join)
+def test_help_teaches(command: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(group, [*command, "--help"], prog_name="opendesk")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"Usage: opendesk {' '.join(command)}")
+    assert len(done.stdout.splitlines()) > 4
+
+
+async def test_without_a_command_all_are_listed() -> None:
+    done = await opendesk()
+    assert done.code == 2
+    assert all(re.search(rf"^  {name} +\S", done.err + done.out, re.MULTILINE) for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["serve", "nonsense"],
+        ["--nonsense"],
+        ["admin", "ban"],
+        ["admin", "create", "a@b.c\udce4", "--password-stdin"],
+        ["admin", "create"],
+        ["admin", "create", "not-an-address", "--password-stdin"],
+        ["admin", "create", "a@b.c", "--password-stdin", "--username", "ab"],
+        ["admin", "create", "a@b.c", "--password-stdin", "--username", "x" * 31],
+        ["wallet", "credit", "a@b.c"],
+        ["wallet", "credit", "a@b.c", "1.5"],
+        ["wallet", "credit", "a@b.c", "0"],
+        ["wallet", "credit", "a@b.c", "-5"],
+        ["wallet", "debit", "a@b.c", "10000000000000"],
+        ["wallet", "credit", "a@b.c", "5", "--reason", ""],
+        ["ledger", "nonsense"],
+        ["--env-file", "/nonsense", "settings"],
+    ],
+    ids=" ".join,
+)
+def test_what_does_not_fit_is_refused_with_code_2(tmp_path: Path, arguments: list[str]) -> None:
+    environ = environment({"OPENDESK_DATA_DIR": str(tmp_path)})
+    done = CliRunner().invoke(group, arguments, input=PASSWORD, env=environ)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert re.search(r"^(Error: .|/nonsense: )", done.stderr, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate", "settings", "ledger verify", "admin ban a@b.c"])
+async def test_faulty_settings_are_all_told_with_code_2(command: str) -> None:
+    done = await opendesk(*command.split(), PORT="x", CURRENCY="y")
+    assert (done.code, done.out) == (2, "")
+    assert [line.split(":")[0] for line in done.err.splitlines()] == ["PORT", "CURRENCY"]
+
+
+# ---- at work: beside a daemon, without one, on a server of one's own
+
+
+@pytest.fixture(params=["beside a daemon", "alone", "beside a daemon on DATABASE_URL", "alone on DATABASE_URL"])
+async def place(request: pytest.FixtureRequest, start: Start, folder: Path, data_dir: Path, conninfo: str) -> dict[str, Any]:
+    """The settings by which a command finds the database."""
+    settings: dict[str, Any] = {"data_dir": data_dir}
+    if "DATABASE_URL" in request.param:
+        settings = {"data_dir": folder, "DATABASE_URL": url_of(conninfo)}
+    if "beside" in request.param:
+        await start(**settings)
+    return settings
+
+
+async def test_commands_work(place: dict[str, Any]) -> None:
+    made = await opendesk("admin", "create", "boss@example.org", "--password-stdin", stdin=b"correct horse\n", **place)
+    assert (made.code, made.err) == (0, "")
+    assert made.out.startswith("admin boss@example.org (")
+    again = await opendesk("admin", "create", "Boss@example.org", "--password-stdin", stdin=b"correct horse\n", **place)
+    assert (again.code, again.out, "is a user with this e-mail" in again.refusal) == (1, "", True)
+    namesake = await opendesk("admin", "create", "boss@example.com", "--password-stdin", stdin=b"correct horse\n", **place)
+    assert (namesake.code, "--username" in namesake.refusal) == (1, True)
+    credit = await opendesk("wallet", "credit", "boss@example.org", "500", "--json", **place)
+    assert json.loads(credit.out)["balance"] == 500
+    debit = await opendesk("wallet", "debit", "boss@example.org", "200", **place)
+    assert (debit.code, "balance 300 BRL" in debit.out) == (0, True)
+    over = await opendesk("wallet", "debit", "boss@example.org", "301", **place)
+    assert (over.code, over.out) == (1, "")
+    assert re.search("funds|money|balance", over.refusal)
+    unknown = await opendesk("wallet", "credit", "nobody@example.org", "1", **place)
+    assert (unknown.code, unknown.refusal) == (1, "Error: there is no user nobody@example.org")
+    proof = await opendesk("ledger", "verify", **place)
+    assert (proof.code, "1 wallets with 300 in all" in proof.out, "WRONG" in proof.out) == (0, True, False)
+    assert json.loads((await opendesk("ledger", "verify", "--json", **place)).out)["ok"] is True
+    for check in ([], ["--check"]):
+        done = await opendesk("migrate", *check, **place)
+        assert (done.code, done.out) == (0, "The database is up to date.\n")
+
+
+async def test_ban_ends_tokens_at_once_and_unban_lets_in_again(start: Start, data_dir: Path) -> None:
+    daemon = await start(data_dir)
+    person = await register(daemon.http)
+    login = {"email": person.email, "password": PASSWORD}
+    good(await person.get("/auth/me"))
+    done = await opendesk("admin", "ban", person.email.upper(), data_dir=data_dir)
+    assert (done.code, done.err) == (0, "")
+    assert (await person.get("/auth/me")).status_code == 401
+    assert (await daemon.http.post("/auth/login", json=login)).status_code == 401
+    # What they own can still be paid out.
+    assert (await opendesk("wallet", "credit", person.email, "5", data_dir=data_dir)).code == 0
+    assert (await opendesk("admin", "unban", person.email, data_dir=data_dir)).code == 0
+    assert (await person.get("/auth/me")).status_code == 401
+    good(await daemon.http.post("/auth/login", json=login))
+    unknown = await opendesk("admin", "ban", "nobody@example.org", data_dir=data_dir)
+    assert unknown.refusal == "Error: there is no user nobody@example.org"
+
+
+async def test_an_admin_made_here_is_one_to_the_api(start: Start, data_dir: Path) -> None:
+    daemon = await start(data_dir)
+    await opendesk("admin", "create", "boss@example.org", "--password-stdin", data_dir=data_dir, stdin=PASSWORD.encode())
+    login = {"email": "boss@example.org", "password": PASSWORD}
+    token = good(await daemon.http.post("/auth/login", json=login))["token"]
+    body = {"type": "CREDIT", "amount": 5, "reason": "TOP_UP"}
+    person = await register(daemon.http)
+    good(await daemon.http.post(f"/wallets/{person.id}/tx", json=body, headers={"Authorization": f"Bearer {token}"}))
+    assert await person.balance() == 5
+
+
+TAMPERED: Final = {
+    "a balance that is not its entries": (
+        "ALTER TABLE accounts DISABLE TRIGGER USER; UPDATE accounts SET balance = balance + 7 WHERE balance > 0",
+        "balance",
+    ),
+    "an entry that was changed": (
+        "ALTER TABLE entries DISABLE TRIGGER USER; UPDATE entries SET amount = amount + 1 WHERE reason = 'TOP_UP' AND amount > 0",
+        "sums to zero",
+    ),
+    "an escrow that is gone": (
+        "ALTER TABLE entries DISABLE TRIGGER USER; DELETE FROM entries WHERE reason = 'SESSION_HOLD'",
+        "escrow",
+    ),
+    "a settlement that was not paid": (
+        "ALTER TABLE sessions DISABLE TRIGGER USER; UPDATE sessions SET host_payout = host_payout - 1, retained = retained + 1 WHERE status = 'ENDED'",
+        "settlement was paid",
+    ),
+    "a user without a wallet": (
+        "INSERT INTO users (email, username, role, password_hash) VALUES ('a@b.c', 'abc', 'CLIENT', 'x')",
+        "every user has a wallet",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", TAMPERED)
+async def test_books_that_were_tampered_with_are_found_out(start: Start, data_dir: Path, how: str) -> None:
+    daemon = await start(data_dir)
+    tamper, wrong = TAMPERED[how]
+    async with database_of(data_dir) as conn:
+        people = await settle_in(daemon.http, conn)
+        first = await rent(people.client, people.pc_id)
+        good(await people.client.post(f"/sessions/{first['id']}/end"))
+        await rent(people.client, people.pc_id)
+        await conn.execute(tamper.encode())
+    done = await opendesk("ledger", "verify", "--json", data_dir=data_dir)
+    assert (done.code, done.err) == (1, "")
+    found = json.loads(done.out)
+    assert found["ok"] is False
+    assert any(wrong in check["states"] for check in found["checks"] if check["faults"])
+    shown = await opendesk("ledger", "verify", data_dir=data_dir)
+    assert shown.code == 1
+    assert re.search(f"^WRONG .*{wrong}", shown.out, re.MULTILINE)
+
+
+# ---- what goes wrong
+
+
+async def fails_in_one_line(expected: str, *command: str, **place: Any) -> None:
+    done = await opendesk(*command, **place)
+    assert (done.code, done.out) == (1, ""), done
+    assert done.refusal.startswith("Error: ")
+    assert re.search(expected, done.refusal), done.refusal
+
+
+EVERY: Final = (["serve"], ["migrate"], ["ledger", "verify"])
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+async def test_a_server_that_nobody_listens_at_is_one_line(folder: Path, command: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    url = f"postgresql://u:hidden@127.0.0.1:{port}/d"
+    await fails_in_one_line("the database can't be used: .*refused", *command, data_dir=folder, DATABASE_URL=url)
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+async def test_a_database_that_is_newer_is_one_line(folder: Path, conninfo: str, conn: TrioConnection, command: list[str]) -> None:
+    await conn.execute("INSERT INTO migrations (version, name, checksum) SELECT max(version) + 1, 'later', '' FROM migrations")
+    await fails_in_one_line("which this program does not know", *command, data_dir=folder, DATABASE_URL=url_of(conninfo))
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+async def test_a_schema_that_is_not_ours_is_one_line(folder: Path, empty_conninfo: str, command: list[str]) -> None:
+    with psycopg.connect(empty_conninfo) as conn:
+        conn.execute("CREATE SCHEMA opendesk CREATE TABLE things (id int)")
+    place = {"data_dir": folder, "DATABASE_URL": url_of(empty_conninfo)}
+    await fails_in_one_line("a schema named opendesk that OpenDesk did not make", *command, **place)
+
+
+async def test_a_migration_that_is_missing_is_told_and_then_made(folder: Path, empty_conninfo: str) -> None:
+    place: dict[str, Any] = {"data_dir": folder, "DATABASE_URL": url_of(empty_conninfo)}
+    check = await opendesk("migrate", "--check", **place)
+    assert (check.code, check.out.splitlines()[0]) == (1, "missing 0001_rental")
+    done = await opendesk("migrate", **place)
+    assert (done.code, done.out.splitlines()[0]) == (0, "applied 0001_rental")
+    assert (await opendesk("migrate", "--check", **place)).code == 0
+
+
+async def test_a_port_that_is_taken_is_one_line(data_dir: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = await opendesk("serve", data_dir=data_dir, PORT=port)
+    assert done.code == 1
+    assert done.out == ""
+    *log, last = done.err.splitlines()
+    assert last == f"Error: can't listen at 127.0.0.1:{port} (BIND, PORT): Address already in use"
+    assert {json.loads(line)["level"] for line in log} <= {"info"}
+    assert not (data_dir / "postgres" / "postmaster.pid").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"BIND": "192.0.2.1"}, r"can't listen at 192\.0\.2\.1:0 \(BIND, PORT\)"),
+        ({"BIND": "unix:/nonsense/door"}, "can't listen at unix:/nonsense/door"),
+        ({"TLS_CERT": "/nonsense", "TLS_KEY": "/nonsense"}, "TLS_CERT /nonsense"),
+        ({"OPENDESK_DATA_DIR": "/dev/null/data"}, "/dev/null/data"),
+        ({"OPENDESK_DATA_DIR": "/proc/data"}, "/proc/data"),
+    ],
+)
+async def test_a_start_that_cannot_be_is_one_line(data_dir: Path, settings: dict[str, str], expected: str) -> None:
+    done = await opendesk("serve", **{"OPENDESK_DATA_DIR": str(data_dir), **settings})
+    assert (done.code, done.out) == (1, "")
+    assert re.search(f"^Error: .*{expected}", done.err.splitlines()[-1])
+    assert "Traceback" not in done.err
+
+
+async def test_a_data_directory_that_another_daemon_serves_from_is_one_line(start: Start, data_dir: Path) -> None:
+    daemon = await start(data_dir)
+    await fails_in_one_line(f"process {daemon.process.pid}.*OPENDESK_DATA_DIR", "serve", data_dir=data_dir)
+    good(await daemon.http.get("/health/ready"))
