@@ -60,7 +60,7 @@ async def wire(
         terms=_terms(settings),
         metrics=metrics,
         clock=utc_now,
-        listening_since=lambda: timers.listening_since,
+        listening_since=timers.listening_since,
     )
     calls = all_endpoints(
         rental.endpoints(api),

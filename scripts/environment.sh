@@ -1,17 +1,21 @@
 # Sourced by run, test and bench: makes the virtual environment if it is not there or is stale, and sets $python.
 #   environment run.txt     what the daemon needs
 #   environment dev.txt     that, and what tests and benchmarks need
-# It lies in .venv here; where this folder can't be written, in the user's cache. OPENDESK_VENV names another place.
+# It lies in .venv here; where this folder can't be written, in the user's cache. OPENDESK_VENV names another place, PYTHON
+# the Python to make it with.
 
-root=$(cd "$(dirname "$0")/.." && pwd -P)
+# The folder above this script's own, also when it was called through a link.
+root=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0")")/.." && pwd -P)
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "opendesk: $*"; exit 1; }
 
+is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
+
 find_python() {
-    for name in ${PYTHON:-} python3 python3.14 python3.13 python3.12 python3.11; do
+    for name in python3 python3.14 python3.13 python3.12 python3.11; do
         found=$(command -v "$name" 2>/dev/null) || continue
-        "$found" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { printf '%s' "$found"; return; }
+        is_new_enough "$found" && { printf '%s' "$found"; return; }
     done
     return 1
 }
@@ -24,7 +28,10 @@ install_from_debian() {
 }
 
 base_python() {
-    if ! base=$(find_python); then
+    if [ -n "${PYTHON:-}" ]; then
+        base=$(command -v "$PYTHON" 2>/dev/null) || die "PYTHON is set to $PYTHON, which is not there"
+        is_new_enough "$base" || die "PYTHON is set to $PYTHON, which is not Python 3.11 or newer"
+    elif ! base=$(find_python); then
         install_from_debian python3 python3-venv || die "Python 3.11 or newer is missing (Debian: apt-get install python3 python3-venv)"
         base=$(find_python) || die "this system's Python is older than 3.11; set PYTHON to a newer one"
     fi
@@ -34,21 +41,26 @@ base_python() {
     fi
 }
 
-# What an environment was made for: this Python and these locked dependencies.
-wanted_stamp() { printf '%s ' "$1"; cat "$root/requirements/$1" | cksum; "$base" -c 'import sys; print(sys.version, sys.executable)'; }
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null; }
 
-fresh() { [ -f "$venv/stamp-$1" ] && [ "$(cat "$venv/stamp-$1")" = "$(wanted_stamp "$1")" ] && "$venv/bin/python" -c '' 2>/dev/null; }
+# What an environment was made for: this checkout, these locked dependencies, this version of Python. Not which Python made it:
+# the same command from another shell, or from systemd, must not pull the environment from under a daemon that runs on it.
+stamp() { printf '%s ' "$root" "$1"; cksum < "$root/requirements/$1"; version_of "$python"; }
+
+fresh() {
+    python=$venv/bin/python
+    [ -f "$venv/stamp-$1" ] && [ "$(cat "$venv/stamp-$1")" = "$(stamp "$1")" ] || return 1
+    [ -z "${PYTHON:-}" ] || [ "$(version_of "$PYTHON")" = "$(version_of "$python")" ]
+}
 
 environment() {
-    base_python
     venv=${OPENDESK_VENV:-$root/.venv}
-    python=$venv/bin/python
     fresh "$1" && return
-    if ! mkdir -p "$venv" 2>/dev/null || ! [ -w "$venv" ]; then
-        venv=${XDG_CACHE_HOME:-$HOME/.cache}/opendesk/venv-$(printf '%s' "$root" | cksum | cut -d' ' -f1)
-        python=$venv/bin/python
+    base_python
+    if ! mkdir -p "$venv" 2>/dev/null || ! [ -w "$venv" ] || ! [ -w "$(dirname -- "$venv")" ]; then
+        venv=${XDG_CACHE_HOME:-${HOME:-}/.cache}/opendesk/venv-$(printf '%s' "$root" | cksum | cut -d' ' -f1)
         fresh "$1" && return
-        mkdir -p "$venv" || die "neither $root nor ${venv%/*} can be written; set OPENDESK_VENV"
+        mkdir -p "$venv" 2>/dev/null || die "neither $root nor ${venv%/*} can be written; set OPENDESK_VENV"
     fi
     with_lock make_environment "$1"
 }
@@ -58,12 +70,13 @@ make_environment() {
     say "opendesk: making the environment in $venv (once; under a minute)"
     rm -f "$venv"/stamp-*
     "$base" -m venv --clear "$venv" || die "$base -m venv failed"
-    "$python" -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
-        -r "$root/requirements/$1" >&2 || die "installing requirements/$1 failed"
+    # What sends pip's installations elsewhere would send these too.
+    env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX "$python" -m pip install --quiet --disable-pip-version-check --no-deps \
+        --require-hashes --only-binary :all: -r "$root/requirements/$1" >&2 || die "installing requirements/$1 failed"
     printf '%s\n' "$root" > "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/opendesk.pth"
     # Whoever has the developers' environment has the daemon's too.
-    [ "$1" = dev.txt ] && wanted_stamp run.txt > "$venv/stamp-run.txt"
-    wanted_stamp "$1" > "$venv/stamp-$1"
+    [ "$1" = run.txt ] || stamp run.txt > "$venv/stamp-run.txt"
+    stamp "$1" > "$venv/stamp-$1"
 }
 
 # Two runs at once must not build into one folder. The holder's process id tells a lock that its holder left behind.
@@ -71,14 +84,19 @@ with_lock() {
     waited=0
     until mkdir "$venv.lock" 2>/dev/null; do
         holder=$(cat "$venv.lock/pid" 2>/dev/null || true)
-        if [ "$waited" -ge 5 ] && ! { [ -n "$holder" ] && kill -0 "$holder" 2>/dev/null; }; then rm -rf "$venv.lock"; continue; fi
+        if [ "$waited" -ge 5 ] && ! is_running "$holder"; then rm -rf "$venv.lock"; continue; fi
         [ "$waited" -lt 300 ] || die "another process has been making $venv for 5 minutes; remove $venv.lock if it is gone"
         [ "$waited" -gt 0 ] || say "opendesk: waiting for another process that makes the environment"
         sleep 1; waited=$((waited + 1))
     done
+    trap 'rm -rf "$venv.lock"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     printf '%s' $$ > "$venv.lock/pid"
-    trap 'rm -rf "$venv.lock"' EXIT INT TERM
     "$@"
     rm -rf "$venv.lock"
     trap - EXIT INT TERM
 }
+
+# `kill -0` alone says no to a process of another user's.
+is_running() { [ -n "$1" ] && { kill -0 "$1" 2>/dev/null || ps -p "$1" >/dev/null 2>&1; }; }

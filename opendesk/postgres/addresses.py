@@ -4,7 +4,7 @@ from random import shuffle
 import socket
 
 from psycopg import OperationalError
-from psycopg._conninfo_utils import get_param, is_ip_address, split_attempts
+from psycopg._conninfo_utils import get_param, split_attempts
 from psycopg.abc import ConnDict
 import trio
 
@@ -39,8 +39,6 @@ async def _resolved(params: ConnDict) -> list[ConnDict]:
     host = get_param(params, "host")
     if not host or host.startswith(("/", "@")) or get_param(params, "hostaddr"):
         return [params]  # a Unix socket, or resolved already
-    if is_ip_address(host):
-        return [{**params, "hostaddr": host}]
     port = get_param(params, "port") or DEFAULT_PORT
     found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return [{**params, "hostaddr": str(sockaddr[0])} for *_, sockaddr in found]

@@ -346,7 +346,7 @@ class TrioConnection(AsyncConnection[Row]):
     async def notifies(self, *, timeout: float | None = None, stop_after: int | None = None) -> AsyncGenerator[Notify]:
         """Yield notifications as they come; ends after `timeout` seconds or about `stop_after` of them."""
         async with self.lock:
-            # What came in one packet behind the last statement's answer makes no socket readable again.
+            # What was read while nobody listened, as by hung_up(), makes no socket readable again.
             while (notify := self.pgconn.notifies()) is not None:
                 if self.pgconn.notify_handler:
                     self.pgconn.notify_handler(notify)

@@ -57,7 +57,8 @@ _SILENT = """
            EXISTS (SELECT FROM sessions s WHERE s.pc_id = p.id AND s.status = 'ACTIVE') AS has_active_session
       FROM pcs p LEFT JOIN pc_beats b ON b.pc_id = p.id
      WHERE p.status <> 'OFFLINE' AND p.deleted_at IS NULL
-       AND (b.last_seen_at IS NULL OR b.last_seen_at < now() - %(timeout_s)s * interval '1 second')
+       AND (b.last_seen_at IS NULL OR b.last_seen_at < now() - %(timeout_s)s * interval '1 second'
+            OR b.last_seen_at > now())   -- told by a clock that was set back since
      ORDER BY b.last_seen_at NULLS FIRST LIMIT %(limit)s
 """
 _BEATING = "SELECT now(), count(*) FROM pcs WHERE status <> 'OFFLINE' AND deleted_at IS NULL"
@@ -110,10 +111,9 @@ class Timers:
     _passed_over: list[UUID] = field(factory=list)  # sessions that couldn't be closed
     _tried_again_s: float = -math.inf  # when they last got another chance
 
-    @property
-    def listening_since(self) -> datetime | None:
-        """From when a host's silence is its own; None: this daemon has not looked yet."""
-        return None if self._watch is None else self._watch.listening_since
+    def listening_since(self, now: datetime) -> datetime:
+        """From when a host's silence is its own: not before the first look, nor before the one after heartbeats were lost."""
+        return now if self._watch is None or self._heartbeats.lost else self._watch.listening_since
 
     @contextmanager
     def _timed(self, timer: str) -> Iterator[None]:

@@ -77,20 +77,25 @@ class Tokens:
 
     def verify(self, token: str) -> Claims:
         """Raise Unauthenticated for one that is forged, expired or not ours."""
-        known = self._good.get(token)
-        if known is not None and self._clock() < known[1]:
-            return known[0]
-        claims = self._decoded(token)
+        claims, ends_s = self._good.get(token) or self._remember(token)
+        if self._clock() >= ends_s:
+            del self._good[token]
+            raise Unauthenticated
+        return claims
+
+    def _remember(self, token: str) -> tuple[Claims, float]:
+        decoded = self._decoded(token)
+        if type(decoded["ver"]) is not int or not 0 < decoded["ver"] <= _LARGEST_VERSION:
+            raise Unauthenticated
         try:
-            found, ends_s = Claims(UUID(claims["sub"]), claims["ver"]), float(claims["exp"])
+            claims = Claims(UUID(decoded["sub"]), decoded["ver"])
+            ends_s = float(decoded["exp"]) + _LEEWAY.total_seconds()
         except (ValueError, OverflowError):
             raise Unauthenticated from None
-        if type(found.version) is not int or not 0 < found.version <= _LARGEST_VERSION:
-            raise Unauthenticated
         if len(self._good) >= REMEMBERED:
             self._good.clear()
-        self._good[token] = found, ends_s
-        return found
+        self._good[token] = claims, ends_s
+        return self._good[token]
 
     def _decoded(self, token: str) -> dict[str, Any]:
         try:

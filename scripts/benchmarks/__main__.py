@@ -10,8 +10,8 @@ from rich.table import Table
 import structlog
 import trio
 
-from benchmarks.report import Report
-from benchmarks.sizes import FULL, QUICK, Size
+from scripts.benchmarks.report import Report
+from scripts.benchmarks.sizes import FULL, QUICK, Size
 
 # Each, the module whose `measure` does it, and what it measures.
 BENCHES: Final = {
@@ -50,7 +50,7 @@ def main(name: str | None, *, listed: bool, as_json: bool, quick: bool, rounds: 
 
 
 def _measured(name: str, size: Size) -> Report:
-    module = importlib.import_module(f"benchmarks.{BENCHES[name][0]}")
+    module = importlib.import_module(f"scripts.benchmarks.{BENCHES[name][0]}")
     try:
         report: Report = trio.run(module.measure, size)
     except RuntimeError as error:  # what can't be measured, said by who noticed

@@ -12,13 +12,13 @@ from typing import Final
 from psycopg.conninfo import conninfo_to_dict
 import trio
 
-from benchmarks.people import Renter
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
 from opendesk.rental import closing, sessions
 from opendesk.rental.lifecycle import Caller
 from opendesk.rental.sessions import CLOSE, CREATE, SNAPSHOT, START, Session
+from scripts.benchmarks.people import Renter
 
 MINUTES: Final = 60
 FEE_RATE: Final = Decimal("0.1")
@@ -46,16 +46,12 @@ async def _in_unit(pool: Pool, unit: Callable[[TrioConnection], Awaitable[Sessio
 
 
 async def _create(conn: TrioConnection, renter: Renter) -> Session:
-    return await sessions.create(
-        conn, renter.user, renter.pc, MINUTES, fee_rate=FEE_RATE, penalty_rate=PENALTY_RATE
-    )
+    return await sessions.create(conn, renter.user, renter.pc, MINUTES, fee_rate=FEE_RATE, penalty_rate=PENALTY_RATE)
 
 
 async def _end(conn: TrioConnection, made: Session) -> Session:
     found = await sessions.snapshot(conn, made.id)
-    decided = closing.end(
-        found, Caller.CLIENT, None, heartbeat_timeout=_HEARTBEAT_TIMEOUT, listening_since=None
-    )
+    decided = closing.end(found, Caller.CLIENT, None, heartbeat_timeout=_HEARTBEAT_TIMEOUT, listening_since=None)
     closed = await sessions.close(conn, [decided])
     return closed[0]
 
@@ -95,7 +91,13 @@ def pgbench_script() -> str:
     """The statements of our modules, with pgbench's spelling of parameters; what one gives the next needs is kept."""
     one = {name: f"ARRAY[:{name}]" for name in _ONE_OF_EACH}
     closing_values = {**one, **{name: f"ARRAY[{value}]" for name, value in _fixed_values().items()}}
-    create = {"client": ":client", "pc_id": ":pc", "minutes": str(MINUTES), "fee_rate": str(FEE_RATE), "penalty_rate": str(PENALTY_RATE)}
+    create = {
+        "client": ":client",
+        "pc_id": ":pc",
+        "minutes": str(MINUTES),
+        "fee_rate": str(FEE_RATE),
+        "penalty_rate": str(PENALTY_RATE),
+    }
     return "\n".join(
         [
             r"\if :known = 0",

@@ -9,10 +9,10 @@ from typing import Any, Final
 from attrs import frozen
 import trio
 
-from benchmarks.load import DRAIN_S
-from benchmarks.measure import Cpu, percentile
-from benchmarks.people import Host, Renter, for_load
-from benchmarks.servers import Served
+from scripts.benchmarks.load import DRAIN_S
+from scripts.benchmarks.measure import Cpu, percentile
+from scripts.benchmarks.people import Host, Renter, for_load
+from scripts.benchmarks.servers import Served
 
 # No run of the load has as many.
 NO_LIMIT: Final = 10_000_000
@@ -81,7 +81,9 @@ async def drive(served: Served, work: Work) -> Done:
             used = served.cpu() - before
     done = Done(**heard, cpu=used)
     if done.failed:
-        raise RuntimeError(f"process {served.process.pid} ({served.process.cmdline()}): {done.failed} of {done.requests} requests failed, the first: {done.first_failure}")
+        raise RuntimeError(
+            f"process {served.process.pid} ({served.process.cmdline()}): {done.failed} of {done.requests} requests failed, the first: {done.first_failure}"
+        )
     return done
 
 
@@ -89,7 +91,7 @@ class _generator:  # noqa: N801  # used as a statement
     """Its process, gone when the block is left."""
 
     async def __aenter__(self) -> trio.Process:
-        command = [sys.executable, "-m", "benchmarks.load"]
+        command = [sys.executable, "-m", "scripts.benchmarks.load"]
         self._process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         return self._process
 

@@ -8,14 +8,14 @@ from typing import Final
 from attrs import frozen
 import trio
 
-from benchmarks.driving import Done, Work, drive
-from benchmarks.measure import middle, percentile
-from benchmarks.people import PRICE_PER_HOUR, Renter, add_hosts, add_renters, add_users, settle_down, top_up
-from benchmarks.report import Report, less_is_better, more_is_better
-from benchmarks.servers import Database, Served, database, serving
-from benchmarks.sizes import Size
 from opendesk.postgres.driver import TrioConnection
 from opendesk.rental import ledger
+from scripts.benchmarks.driving import Done, Work, drive
+from scripts.benchmarks.measure import middle, percentile
+from scripts.benchmarks.people import PRICE_PER_HOUR, Renter, add_hosts, add_renters, add_users, settle_down, top_up
+from scripts.benchmarks.report import Report, less_is_better, more_is_better
+from scripts.benchmarks.servers import Database, Served, database, serving
+from scripts.benchmarks.sizes import Size
 
 DUE: Final = 20_000
 ROWS_BAR: Final = 2_000.0
@@ -71,14 +71,14 @@ class Worked:
 
 async def measure(size: Size) -> Report:
     """Raise RuntimeError if the books don't balance afterwards."""
-    count = size.of(DUE)
+    count = size.count(DUE)
     async with database() as base, base.connection() as conn:
         people = await add_renters(conn, "mixed", _CONNECTIONS)
         async with serving(base, environ=_ENVIRON) as server:
             work = Work("mixed", people, _CONNECTIONS, 1.0, rate=_REQUESTS_A_SECOND)
             await drive(server, work)
             rounds = [
-                await _round(base, conn, server, people, count, number)
+                await _round(base, server, people, await _prepare(conn, f"due{number}-", count), count)
                 for number in range(min(size.rounds, _ROUNDS_AT_MOST))
             ]
         verified = await ledger.verify(conn)
@@ -108,10 +108,7 @@ async def measure(size: Size) -> Report:
     )
 
 
-async def _round(
-    base: Database, conn: TrioConnection, server: Served, people: Sequence[Renter], count: int, number: int
-) -> Worked:
-    due = await _prepare(conn, f"due{number}-", count)
+async def _round(base: Database, server: Served, people: Sequence[Renter], due: datetime, count: int) -> Worked:
     found: list[tuple[float, float]] = []
 
     async def watch() -> None:

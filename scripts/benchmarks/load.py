@@ -1,4 +1,4 @@
-"""The load, in a process of its own so that it doesn't count: `python -m benchmarks.load`, told by `driving.py` what to do.
+"""The load, in a process of its own so that it doesn't count: `python -m scripts.benchmarks.load`, told by `driving.py` what to do.
 
 One thread and a selector. Every connection has one request under way at most. Without a rate each starts its next job when the last
 is done; with one, jobs begin when they are due, whether the server keeps up or not, and what they wait for a connection counts.
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from benchmarks.jobs import JOBS, Answer, Job, MakeJob
+from scripts.benchmarks.jobs import JOBS, Answer, Job, MakeJob
 
 # Jobs that are due and have no connection. More: the server is hopelessly behind, and they are counted as failed.
 MAX_QUEUED: Final = 20_000

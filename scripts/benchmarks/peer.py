@@ -1,7 +1,8 @@
-"""The servers that ours is measured against, each a process: `python -m benchmarks.peer SERVER BEATS`.
+"""The servers that ours is measured against, each a process: `python -m scripts.benchmarks.peer SERVER BEATS`.
 
 SERVER   stock: hypercorn and quart-trio as they come. ours: our own server.
-BEATS    batched: as the daemon does. single: one UPDATE for each.
+BEATS    batched: as the daemon does. ordinary: a call like any other, which looks its caller up and writes by one UPDATE.
+         fused: on the daemon's short way past the framework, both by one statement, the least that a beat of its own can be.
 
 The handlers are the daemon's own, on a pool like the daemon's; only what is named differs.
 """
@@ -23,6 +24,7 @@ import trio
 from opendesk import database
 from opendesk.ops import collector, logging
 from opendesk.ops.metrics import Metrics
+from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool, with_options
 from opendesk.rental.errors import HostNotFound
 from opendesk.rental.heartbeats import BeatAnswer
@@ -33,8 +35,12 @@ from opendesk.web.limits import Limits
 from opendesk.web.server import serve_http
 from opendesk.wiring import Services, wire
 
-# The least that an UPDATE for each beat can be: who beats is looked up by the same statement, so there is one round trip.
-_BEAT: Final = """
+_UPDATE: Final = """
+    UPDATE host_beats SET last_seen_at = now() FROM hosts
+     WHERE host_beats.host_id = hosts.id AND hosts.id = %(host_id)s AND hosts.user_id = %(user_id)s
+ RETURNING last_seen_at
+"""
+_FUSED: Final = """
     UPDATE host_beats SET last_seen_at = now()
       FROM users u JOIN hosts h ON h.user_id = u.id
      WHERE u.id = %(user_id)s AND u.token_version = %(version)s AND u.banned_at IS NULL AND h.id = %(host_id)s
@@ -48,17 +54,26 @@ _PATIENCE_S: Final = 60.0
 
 
 @frozen
-class SingleBeats:
+class Beats:
+    """A beat for itself. None looks for live sessions, as the batch does."""
+
     _pool: Pool
 
-    async def beat(self, call: Call) -> Answer:
+    async def ordinary(self, call: Call, conn: TrioConnection) -> Answer:
+        values = {"user_id": call.caller.id, "host_id": call.ids["id"]}
+        return _answer(await conn.fetch_one(_UPDATE, values))
+
+    async def fused(self, call: Call) -> Answer:
         assert call.claims is not None
         values = {"user_id": call.claims.user_id, "version": call.claims.version, "host_id": call.ids["id"]}
         async with self._pool.connection() as conn:
-            row = await conn.fetch_one(_BEAT, values)
-        if row is None:
-            raise HostNotFound
-        return Answer(BeatAnswer(ok=True, last_seen_at=row[0], sessions=()))
+            return _answer(await conn.fetch_one(_FUSED, values))
+
+
+def _answer(row: tuple[Any, ...] | None) -> Answer:
+    if row is None:
+        raise HostNotFound
+    return Answer(BeatAnswer(ok=True, last_seen_at=row[0], sessions=()))
 
 
 async def main(server: str, beats: str) -> None:
@@ -71,13 +86,20 @@ async def main(server: str, beats: str) -> None:
     async with aclosing(pool), trio.open_nursery() as nursery:
         services = await wire(settings, pool, Metrics(), ready=partial(_ready, pool))
         nursery.start_soon(services.heartbeats.run)
-        calls = _single(services.calls, pool) if beats == "single" else services.calls
+        calls = tuple(_beating(call, beats, pool) if call.hot else call for call in services.calls)
         await {"stock": _serve_stock, "ours": _serve_ours}[server](settings, services, calls)
         nursery.cancel_scope.cancel()
 
 
-def _single(calls: tuple[Endpoint, ...], pool: Pool) -> tuple[Endpoint, ...]:
-    return tuple(evolve(call, handler=SingleBeats(pool).beat) if call.hot else call for call in calls)
+def _beating(call: Endpoint, beats: str, pool: Pool) -> Endpoint:
+    match beats:
+        case "batched":
+            return call
+        case "fused":
+            return evolve(call, handler=Beats(pool).fused)
+        case "ordinary":
+            return evolve(call, handler=None, unit=Beats(pool).ordinary, hot=False)
+    raise ValueError(beats)
 
 
 async def _serve_stock(settings: Settings, services: Services, calls: tuple[Endpoint, ...]) -> None:
@@ -110,4 +132,4 @@ async def _ready(pool: Pool) -> Mapping[str, bool]:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(main, sys.argv[1], sys.argv[2])

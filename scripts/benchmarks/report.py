@@ -30,15 +30,11 @@ class Row:
         return None if self.bar is None or self.ratio is None else self.ratio >= self.bar
 
 
-def more_is_better(
-    work: str, unit: str, ours: float, peer: float, peer_name: str, *, bar: float | None = None
-) -> Row:
+def more_is_better(work: str, unit: str, ours: float, peer: float, peer_name: str, *, bar: float | None = None) -> Row:
     return Row(work, unit, ours, peer, peer_name, _quotient(ours, peer), bar)
 
 
-def less_is_better(
-    work: str, unit: str, ours: float, peer: float, peer_name: str, *, bar: float | None = None
-) -> Row:
+def less_is_better(work: str, unit: str, ours: float, peer: float, peer_name: str, *, bar: float | None = None) -> Row:
     return Row(work, unit, ours, peer, peer_name, _quotient(peer, ours), bar)
 
 

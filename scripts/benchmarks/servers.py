@@ -18,15 +18,15 @@ import psutil
 from psycopg.conninfo import conninfo_to_dict
 import trio
 
-from benchmarks.measure import Cpu, cpu
-from benchmarks.people import JWT_SECRET
 from opendesk.database import STATEMENT_TIMEOUT_MS, bring_up_to_date
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.embedded import embedded_server
 from opendesk.postgres.pool import with_options
+from scripts.benchmarks.measure import Cpu, cpu
+from scripts.benchmarks.people import JWT_SECRET
 
 OURS: Final = ("-m", "opendesk", "serve")
-PEER: Final = ("-m", "benchmarks.peer")
+PEER: Final = ("-m", "scripts.benchmarks.peer")
 
 # To be ready, and to be gone again; both take a second.
 START_S: Final = 60.0
@@ -145,7 +145,7 @@ async def stop(process: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         process.send_signal(number)
         with trio.move_on_after(STOP_S):
-            while process.poll() is None:
+            while process.poll() is None:  # noqa: ASYNC110  # only the kernel knows
                 await trio.sleep(_LOOK_S)
             return
 

@@ -3,15 +3,15 @@
 from pathlib import Path
 from typing import Final
 
-from benchmarks.cycles import pgbench, pgbench_script, prepare_pgbench, rent_for
-from benchmarks.measure import middle
-from benchmarks.people import add_renters
-from benchmarks.report import Report, more_is_better
-from benchmarks.servers import database, folder
-from benchmarks.sizes import Size
 from opendesk.postgres import account
 from opendesk.postgres.binaries import find
 from opendesk.postgres.pool import Pool
+from scripts.benchmarks.cycles import pgbench, pgbench_script, prepare_pgbench, rent_for
+from scripts.benchmarks.measure import middle
+from scripts.benchmarks.people import add_renters
+from scripts.benchmarks.report import Report, more_is_better
+from scripts.benchmarks.servers import database, folder
+from scripts.benchmarks.sizes import Size
 
 AT_ONCE: Final = 16
 BAR: Final = 0.5
@@ -31,7 +31,7 @@ async def _measure(size: Size, place: Path) -> Report:
         script = place / "cycle.pgbench"
         script.write_text(pgbench_script())
         program = find(account.choose(place), place).folder / "pgbench"
-        seconds = size.of(_SECONDS)
+        seconds = size.seconds(_SECONDS)
         pool = Pool(base.as_served, size=AT_ONCE)
         try:
             await rent_for(pool, ours, seconds)
@@ -54,4 +54,3 @@ async def _measure(size: Size, place: Path) -> Report:
         bar=BAR,
     )
     return Report("sessions", [row], ["one process on Trio against pgbench; both share the cores with PostgreSQL"])
-

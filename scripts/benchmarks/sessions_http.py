@@ -4,12 +4,12 @@ from typing import Final
 
 from attrs import evolve
 
-from benchmarks.driving import Done, Work, drive
-from benchmarks.measure import middle
-from benchmarks.people import add_renters
-from benchmarks.report import Report, Row, less_is_better, more_is_better
-from benchmarks.servers import PEER, Served, database, serving
-from benchmarks.sizes import Size
+from scripts.benchmarks.driving import Done, Work, drive
+from scripts.benchmarks.measure import middle
+from scripts.benchmarks.people import add_renters
+from scripts.benchmarks.report import Report, Row, less_is_better, more_is_better
+from scripts.benchmarks.servers import PEER, Served, database, serving
+from scripts.benchmarks.sizes import Size
 
 PEER_NAME: Final = "hypercorn + quart-trio"
 AT_ONCE: Final = 16
@@ -22,7 +22,7 @@ async def measure(size: Size) -> Report:
     """Each client has a PC and a host of its own. The same handlers behind two servers, each on its own half load."""
     async with database() as base, base.connection() as conn:
         renters = [await add_renters(conn, name, AT_ONCE) for name in ("ours", "peer")]
-        works = [Work("cycles", people, AT_ONCE, size.of(_SECONDS)) for people in renters]
+        works = [Work("cycles", people, AT_ONCE, size.seconds(_SECONDS)) for people in renters]
         async with serving(base) as ours, serving(base, (*PEER, "stock", "batched")) as stock:
             both = list(zip((ours, stock), works, strict=True))
             for server, work in both:

@@ -1,12 +1,10 @@
 """How much is done: as much as a figure needs, or as little as shows that it runs."""
 
-from typing import Final, TypeVar
+from typing import Final
 
 from attrs import evolve, frozen
 
-from benchmarks.driving import Work
-
-N = TypeVar("N", int, float)
+from scripts.benchmarks.driving import Work
 
 _WARM_UP_S: Final = 1.0
 
@@ -18,13 +16,16 @@ class Size:
     rounds: int = 5
     divisor: int = 1
 
-    def of(self, amount: N) -> N:
-        """At least one of what is counted, so that something happens."""
-        return max(1, amount // self.divisor) if isinstance(amount, int) else amount / self.divisor
+    def count(self, full: int) -> int:
+        """At least one, so that something happens."""
+        return max(1, full // self.divisor)
+
+    def seconds(self, full: float) -> float:
+        return full / self.divisor
 
     def warm_up(self, work: Work) -> Work:
         """Statements get prepared, caches filled, connections to the database opened."""
-        return evolve(work, seconds=_WARM_UP_S / self.divisor)
+        return evolve(work, seconds=self.seconds(_WARM_UP_S))
 
 
 FULL: Final = Size()

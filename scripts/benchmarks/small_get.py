@@ -2,12 +2,12 @@
 
 from typing import Final
 
-from benchmarks.driving import Work, drive
-from benchmarks.measure import middle
-from benchmarks.people import add_renters
-from benchmarks.report import Report, less_is_better, more_is_better
-from benchmarks.servers import PEER, database, serving
-from benchmarks.sizes import Size
+from scripts.benchmarks.driving import Work, drive
+from scripts.benchmarks.measure import middle
+from scripts.benchmarks.people import add_renters
+from scripts.benchmarks.report import Report, less_is_better, more_is_better
+from scripts.benchmarks.servers import PEER, database, serving
+from scripts.benchmarks.sizes import Size
 
 PEER_NAME: Final = "hypercorn + quart-trio"
 AIM: Final = 1.5
@@ -19,7 +19,7 @@ _SECONDS: Final = 4.0
 async def measure(size: Size) -> Report:
     """The same handlers, on the same pool, behind two servers."""
     async with database() as base, base.connection() as conn:
-        work = Work("wallets", await add_renters(conn, "get", _CONNECTIONS), _CONNECTIONS, size.of(_SECONDS))
+        work = Work("wallets", await add_renters(conn, "get", _CONNECTIONS), _CONNECTIONS, size.seconds(_SECONDS))
         async with serving(base) as ours, serving(base, (*PEER, "stock", "batched")) as stock:
             for server in (ours, stock):
                 await drive(server, size.warm_up(work))

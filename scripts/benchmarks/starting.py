@@ -9,10 +9,10 @@ from typing import Final
 import psutil
 import trio
 
-from benchmarks.measure import middle
-from benchmarks.report import Report, less_is_better
-from benchmarks.servers import OURS, folder, free_port, start, stop, until_ready
-from benchmarks.sizes import Size
+from scripts.benchmarks.measure import middle
+from scripts.benchmarks.report import Report, less_is_better
+from scripts.benchmarks.servers import OURS, folder, free_port, start, stop, until_ready
+from scripts.benchmarks.sizes import Size
 
 COLD_BAR_S: Final = 4.0
 WARM_BAR_S: Final = 1.0
@@ -31,14 +31,16 @@ async def measure(size: Size) -> Report:
                 cold.append(took_s)
             async with _timed(made / "data") as (process, took_s):
                 warm.append(took_s)
-                await trio.sleep(size.of(_IDLE_S))
+                await trio.sleep(size.seconds(_IDLE_S))
                 resident.append(psutil.Process(process.pid).memory_info().rss / 2**20)
     return Report(
         "start",
         [
             less_is_better("cold: no database yet", "s", middle(cold), COLD_BAR_S, "bar", bar=1.0),
             less_is_better("warm: stopped before", "s", middle(warm), WARM_BAR_S, "bar", bar=1.0),
-            less_is_better("the daemon's own memory when idle", "MiB", middle(resident), RESIDENT_BAR_MIB, "bar", bar=1.0),
+            less_is_better(
+                "the daemon's own memory when idle", "MiB", middle(resident), RESIDENT_BAR_MIB, "bar", bar=1.0
+            ),
         ],
     )
 

@@ -161,11 +161,11 @@ async def test_a_cursor_has_adapters_of_its_own_once_asked(conn: TrioConnection)
     assert await cursor.fetchall() == [("A",)]  # even what it has read already
     await cursor.execute("SELECT 'b'::text")
     assert await cursor.fetchall() == [("B",)]
-    query = "SELECT %s"
+    query, cursor = "SELECT %s", conn.cursor()
     await cursor.execute(query, (1,))
     cursor.adapters.register_dumper(int, Counting)
     await cursor.execute(query, (1,))
-    assert await cursor.fetchall() == [("1 SHEEP",)]
+    assert await cursor.fetchall() == [("1 sheep",)]
     other = await conn.execute("SELECT 'c'::text")
     assert await other.fetchall() == [("c",)]
 

@@ -127,6 +127,26 @@ async def held_by(conn: TrioConnection, account: int) -> int:
     return total
 
 
+async def account_of(conn: TrioConnection, user: UUID) -> int:
+    row = await conn.fetch_one("SELECT id FROM accounts WHERE user_id = %s", (user,))
+    assert row is not None
+    account: int = row[0]
+    return account
+
+
+# One statement, so that the transfer and its entries are of one transaction.
+POST_TRANSFER = """
+    WITH t AS (INSERT INTO transfers (kind) VALUES ('CREDIT') RETURNING id)
+    INSERT INTO entries (transfer_id, account_id, amount, reason)
+    SELECT t.id, leg.account_id, leg.amount, 'TEST'
+      FROM t, unnest(%(accounts)s::bigint[], %(amounts)s::bigint[]) AS leg (account_id, amount)
+"""
+
+
+async def post(conn: TrioConnection, *legs: tuple[int, int]) -> None:
+    await conn.run(POST_TRANSFER, {"accounts": [leg[0] for leg in legs], "amounts": [leg[1] for leg in legs]})
+
+
 async def assert_books_are_right(conn: TrioConnection) -> None:
     found = await ledger.verify(conn)
     assert found.ok, [(check.states, check.shown) for check in found.checks if check.faults]
@@ -214,6 +234,21 @@ async def refuse_writing(conn: TrioConnection, session: Session) -> None:
         BEGIN IF OLD.id = '{session.id}' THEN RAISE 'a bad row'; END IF; RETURN NEW; END $$
     """)
     await conn.run("CREATE TRIGGER bad BEFORE UPDATE ON sessions FOR EACH ROW EXECUTE FUNCTION bad()")
+
+
+async def count_of(conn: TrioConnection, table: str) -> int:
+    row = await conn.fetch_one(f"SELECT count(*) FROM {table}")
+    assert row is not None
+    count: int = row[0]
+    return count
+
+
+async def make_busy(conn: TrioConnection, pc: UUID) -> None:
+    await conn.run("UPDATE pcs SET status = 'BUSY' WHERE id = %s", (pc,))
+
+
+async def make_offline(conn: TrioConnection, stage: Stage) -> None:
+    await beat(conn, stage.host, stage.pc, "OFFLINE")
 
 
 # ---- time: rows are made older, the clock stays the database's

@@ -1,5 +1,7 @@
 """Hosts that fall silent: whose PCs go OFFLINE, who pays, and who is given the benefit of the doubt."""
 
+from datetime import timedelta
+
 from attrs import evolve
 import pytest
 from structlog.testing import capture_logs
@@ -245,8 +247,17 @@ async def test_a_daemon_that_could_not_write_beats_judges_nobody(
     assert [line["event"] for line in logs] == ["hosts.grace"]
     assert await pc_status(conn, stage.pc) == "ONLINE"
     assert not hearing.lost
-    assert daemon.listening_since is not None
-    assert await database_now(conn) - daemon.listening_since < MINUTE
+    now = await database_now(conn)
+    assert timedelta(0) < now - daemon.listening_since(now) < MINUTE
+
+
+async def test_silence_proves_nothing_while_beats_are_lost_or_before_the_first_look(
+    conn: TrioConnection, pool: Pool
+) -> None:
+    now = await database_now(conn)
+    assert make_timers(pool).listening_since(now) == now
+    hearing = Heartbeats(pool, Metrics(), lost=True)
+    assert make_timers(pool, watch=await listening(conn), hearing=hearing).listening_since(now) == now
 
 
 async def test_a_daemon_that_stood_still_judges_nobody(conn: TrioConnection, pool: Pool, stage: Stage) -> None:

@@ -1,22 +1,14 @@
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from fractions import Fraction
+from datetime import datetime, timedelta
 from itertools import product
-from pathlib import Path
 
 from attrs import evolve
-from hypothesis import given, settings
-from hypothesis import strategies as st
 import pytest
 
 from opendesk.rental.lifecycle import (
-    HOST_TIMED_OUT,
     LIVE,
     NEXT,
     RELAY_SILENCE,
-    SAYS_NOTHING,
     ActiveSession,
-    Badge,
     Caller,
     Ending,
     EndReason,
@@ -24,63 +16,31 @@ from opendesk.rental.lifecycle import (
     Event,
     NetworkProvider,
     RelayEvidence,
-    Reliability,
     Status,
     acting_as,
-    badge,
     decide_end,
     decide_expiry,
     decide_pending,
     decide_timeout,
     minutes_used,
-    reliability_change,
 )
-from opendesk.rental.settlement import FailureReason, Settlement, settle
-
-NONE, HOST, CLIENT, PLATFORM = FailureReason
-CLAIMS = (None, *FailureReason)
-DOC = Path(__file__).parents[2] / "docs" / "settlement.md"
-
-START = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
-TIMEOUT = timedelta(seconds=60)
-INSTANT = timedelta(microseconds=1)
-unhurried = settings(deadline=None, max_examples=300)
-
-
-def at(minutes: float) -> datetime:
-    return START + timedelta(minutes=minutes)
-
-
-END = at(60)
-# Beating, reached directly, nothing seen by a relay.
-SESSION = ActiveSession(
-    start_at=START,
-    end_at=END,
-    minutes_purchased=60,
-    provider=NetworkProvider.DIRECT,
-    last_beat_at=at(29.9),
+from opendesk.rental.settlement import FailureReason
+from tests.rental.endings import (
+    CLAIMS,
+    CLIENT,
+    END,
+    HOST,
+    INSTANT,
+    NONE,
+    ON_RELAY,
+    PLATFORM,
+    SESSION,
+    START,
+    TIMEOUT,
+    at,
+    end,
+    host_left,
 )
-BOTH_UP = RelayEvidence(host_down_since=None, client_up_since=at(1), last_byte_at=at(29.99))
-ON_RELAY = evolve(SESSION, provider=NetworkProvider.RELAY, evidence=BOTH_UP)
-
-
-def end(
-    session: ActiveSession,
-    who: Caller,
-    claim: FailureReason | None = None,
-    *,
-    now: datetime | None = None,
-    listening_since: datetime | None = None,
-) -> Ending:
-    now = at(30) if now is None else now
-    return decide_end(session, EndRequest(who, claim, now, TIMEOUT, listening_since))
-
-
-def host_left(at_minute: float, *, last_byte: float | None) -> ActiveSession:
-    """A session on the relay whose host still beats but isn't in the room, while the client is."""
-    last_byte_at = None if last_byte is None else at(last_byte)
-    return evolve(ON_RELAY, evidence=RelayEvidence(at(at_minute), at(1), last_byte_at))
-
 
 # Statuses
 
@@ -427,213 +387,3 @@ def test_a_reservation_fails_without_a_minute_used(end_reason: EndReason, fault:
 def test_a_reservation_cannot_end_as_what_never_ran(end_reason: EndReason) -> None:
     with pytest.raises(ValueError, match="PENDING"):
         decide_pending(end_reason, at(3))
-
-
-# The documented table
-
-SEEN_BY = {
-    "nothing": lambda now: evolve(ON_RELAY, last_beat_at=now),
-    "no heartbeat": lambda now: evolve(ON_RELAY, last_beat_at=now - 2 * TIMEOUT),
-    "no host at the relay": lambda now: evolve(
-        ON_RELAY, last_beat_at=now, evidence=RelayEvidence(at(20), at(1), at(20))
-    ),
-}
-WHEN = {"before endAt": (at(30),), "from endAt on": (END, at(60.01)), "any time": (at(30), END, at(60.01))}
-
-
-def documented() -> Iterator[tuple[tuple[str, str, str, datetime], tuple[str, ...]]]:
-    table = DOC.read_text(encoding="utf-8").partition("| who ends |")[2].partition("\n\n")[0]
-    for line in table.splitlines()[2:]:
-        who, when, says, seen, *outcome = (cell.strip() for cell in line.strip("|").split("|"))
-        all_said = ["nothing", *FailureReason] if says == "anything" else says.split(", ")
-        all_seen = list(SEEN_BY) if seen == "anything" else seen.split(", ")
-        for said, saw, now in product(all_said, all_seen, WHEN[when]):
-            yield (who, said, saw, now), tuple(outcome)
-
-
-def test_the_documented_table_covers_every_case_once() -> None:
-    cases = [case for case, _ in documented()]
-    expected = set(product(Caller, ["nothing", *FailureReason], SEEN_BY, WHEN["any time"]))
-    assert len(cases) == len(set(cases))
-    assert set(cases) == expected
-
-
-def test_the_documented_table_is_what_the_code_answers() -> None:
-    for (who, said, saw, now), outcome in documented():
-        claim = None if said == "nothing" else FailureReason(said)
-        ending = end(SEEN_BY[saw](min(now, END)), Caller(who), claim, now=now)
-        assert (ending.failure_reason, ending.status, ending.end_reason) == outcome, (who, said, saw, now)
-
-
-# Whatever happens
-
-seconds = st.integers(-300, 4000)
-moments = seconds.map(lambda s: START + timedelta(seconds=s))
-evidences = st.builds(RelayEvidence, st.none() | moments, st.none() | moments, st.none() | moments)
-sessions = st.builds(
-    lambda minutes, **fields: ActiveSession(
-        start_at=START, end_at=START + timedelta(minutes=minutes), minutes_purchased=minutes, **fields
-    ),
-    st.integers(1, 60),
-    provider=st.sampled_from(NetworkProvider),
-    last_beat_at=st.none() | moments,
-    evidence=st.none() | evidences,
-)
-requests = st.builds(
-    EndRequest, st.sampled_from(Caller), st.sampled_from(CLAIMS), moments, st.just(TIMEOUT), st.none() | moments
-)
-RATES = (Fraction(1, 10), Fraction(3, 10))
-
-
-def settled(session: ActiveSession, ending: Ending) -> Settlement:
-    return settle(2399, session.minutes_purchased, ending.minutes_used, *RATES, ending.failure_reason)
-
-
-@unhurried
-@given(sessions, requests)
-def test_an_ending_is_consistent_in_itself(session: ActiveSession, request: EndRequest) -> None:
-    ending = decide_end(session, request)
-    assert ending.ended_at == min(max(request.now, session.start_at), session.end_at)
-    assert 0 <= ending.minutes_used <= minutes_used(session.start_at, ending.ended_at, session.minutes_purchased)
-    assert (ending.status is Status.FAILED) == (ending.failure_reason is not NONE)
-    assert (ending.end_reason is EndReason.COMPLETED) == (
-        ending.status is Status.ENDED and ending.ended_at == session.end_at
-    )
-    assert ending.claimed_failure_reason in (None, request.claim)
-    assert (ending.claimed_failure_reason is None) == (request.claim in (None, ending.failure_reason))
-
-
-@unhurried
-@given(sessions, requests)
-def test_only_an_admin_can_blame_the_platform_and_only_a_client_itself(
-    session: ActiveSession, request: EndRequest
-) -> None:
-    fault = decide_end(session, request).failure_reason
-    if request.who is not Caller.ADMIN:
-        assert fault is not PLATFORM
-        assert fault is not CLIENT or (request.who is Caller.CLIENT and request.claim is CLIENT)
-
-
-@unhurried
-@given(sessions, requests, st.sampled_from(CLAIMS))
-def test_a_client_s_word_alone_never_costs_the_host(
-    session: ActiveSession, request: EndRequest, claim: FailureReason | None
-) -> None:
-    ended_at = min(max(request.now, session.start_at), session.end_at)
-    in_the_room = None if session.evidence is None else evolve(session.evidence, host_down_since=None)
-    beats = evolve(session, last_beat_at=ended_at - TIMEOUT, evidence=in_the_room)
-    silent, said = (evolve(request, who=Caller.CLIENT, claim=c) for c in (None, claim))
-    assert settled(beats, decide_end(beats, said)) == settled(beats, decide_end(beats, silent))
-
-
-@unhurried
-@given(sessions, requests)
-def test_a_client_s_claim_counts_only_on_what_the_daemon_saw(session: ActiveSession, request: EndRequest) -> None:
-    claimed = decide_end(session, evolve(request, who=Caller.CLIENT, claim=HOST))
-    heard = [x for x in (session.last_beat_at or session.start_at, request.listening_since) if x is not None]
-    silent = claimed.ended_at - max(heard) > TIMEOUT
-    seen = session.evidence
-    alone = (
-        session.provider is NetworkProvider.RELAY
-        and seen is not None
-        and seen.host_down_since is not None
-        and seen.client_up_since is not None
-        and claimed.ended_at - max(seen.host_down_since, seen.client_up_since, START) >= RELAY_SILENCE
-    )
-    assert (claimed.failure_reason is HOST) == (silent or alone)
-
-
-@unhurried
-@given(sessions, requests, st.sampled_from(CLAIMS))
-def test_a_host_s_word_never_moves_the_fault_off_itself(
-    session: ActiveSession, request: EndRequest, claim: FailureReason | None
-) -> None:
-    now = min(request.now, session.end_at - INSTANT)
-    early = [decide_end(session, evolve(request, who=Caller.HOST, claim=c, now=now)) for c in (None, claim)]
-    assert {ending.failure_reason for ending in early} == {HOST}
-    assert settled(session, early[0]) == settled(session, early[1])
-
-
-@unhurried
-@given(sessions, requests)
-def test_a_host_never_gains_by_ending_a_session(session: ActiveSession, request: EndRequest) -> None:
-    ended = settled(session, decide_end(session, evolve(request, who=Caller.HOST)))
-    assert ended.host_payout <= settled(session, decide_expiry(session)).host_payout
-    by_client = decide_end(session, evolve(request, who=Caller.CLIENT, claim=None))
-    assert ended.host_payout <= settled(session, by_client).host_payout
-
-
-@unhurried
-@given(sessions, moments)
-def test_a_time_out_never_pays_the_host_more_nor_the_client_less_than_an_end(
-    session: ActiveSession, now: datetime
-) -> None:
-    timed_out = settled(session, decide_timeout(session, now))
-    ended = settled(session, decide_end(session, EndRequest(Caller.CLIENT, None, now, TIMEOUT)))
-    assert timed_out.host_payout <= ended.host_payout
-    assert timed_out.client_credit >= ended.client_credit
-
-
-# What it says of the host
-
-
-def test_a_new_host_is_trusted() -> None:
-    assert (Reliability().score, Reliability().badge) == (100, Badge.NOVO)
-
-
-def test_a_session_done_adds_one() -> None:
-    assert Reliability(50, 7, 6, 1).after(reliability_change(decide_expiry(SESSION))) == Reliability(51, 8, 7, 1)
-    assert Reliability(50).after(reliability_change(end(SESSION, Caller.CLIENT))) == Reliability(51, 1, 1, 0)
-
-
-def test_a_session_failed_by_the_host_takes_two() -> None:
-    assert Reliability(50, 7, 6, 1).after(reliability_change(end(SESSION, Caller.HOST))) == Reliability(48, 8, 6, 2)
-
-
-def test_a_time_out_takes_ten_once_however_many_sessions_it_took() -> None:
-    record = Reliability(50, 7, 6, 1).after(HOST_TIMED_OUT)
-    for _ in range(3):
-        record = record.after(reliability_change(decide_timeout(SESSION, at(30))))
-    record = record.after(reliability_change(decide_pending(EndReason.HOST_TIMEOUT, at(30))))
-    assert record == Reliability(40, 11, 6, 5)
-
-
-@pytest.mark.parametrize(
-    "ending",
-    [
-        end(SESSION, Caller.CLIENT, CLIENT),
-        end(SESSION, Caller.ADMIN, PLATFORM),
-        decide_pending(EndReason.CANCELLED, START),
-        decide_pending(EndReason.NEVER_STARTED, START),
-    ],
-)
-def test_what_others_failed_says_nothing_of_the_host(ending: Ending) -> None:
-    assert reliability_change(ending) == SAYS_NOTHING
-    assert Reliability(50, 7, 6, 1).after(SAYS_NOTHING) == Reliability(50, 7, 6, 1)
-
-
-def test_a_score_stays_within_0_and_100() -> None:
-    assert Reliability(100).after(reliability_change(decide_expiry(SESSION))).score == 100
-    assert Reliability(1).after(reliability_change(end(SESSION, Caller.HOST))).score == 0
-    assert Reliability(9).after(HOST_TIMED_OUT).score == 0
-
-
-@pytest.mark.parametrize(
-    ("total", "completed", "shown"),
-    [
-        (0, 0, "NOVO"),
-        (4, 0, "NOVO"),
-        (4, 4, "NOVO"),
-        (5, 5, "CONFIAVEL"),
-        (5, 4, "INSTAVEL"),
-        (10, 9, "CONFIAVEL"),
-        (10, 8, "INSTAVEL"),
-        (19, 17, "INSTAVEL"),
-        (20, 18, "CONFIAVEL"),
-        (1000, 899, "INSTAVEL"),
-        (1000, 900, "CONFIAVEL"),
-    ],
-)
-def test_badge(total: int, completed: int, shown: str) -> None:
-    assert badge(total, completed) == shown
-    assert Reliability(100, total, completed, total - completed).badge == shown

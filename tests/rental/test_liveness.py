@@ -1,47 +1,12 @@
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from uuid import UUID
-
-from attrs import define, evolve, field
-from hypothesis import given, settings
-from hypothesis import strategies as st
-import pytest
 
 from opendesk.rental.liveness import (
     MASS_FROM_PCS,
     MAX_ALARMS,
-    MAX_CLOCK_JUMP,
-    MAX_LATENESS,
-    ClockWatch,
-    SilentPc,
-    Verdict,
     Watch,
     judge,
 )
-
-START = datetime(2025, 6, 1, 12, 0, tzinfo=UTC)
-TIMEOUT, TIMEOUT_ACTIVE, EVERY = timedelta(seconds=60), timedelta(seconds=180), timedelta(seconds=30)
-INSTANT = timedelta(microseconds=1)
-LONG_AGO = Watch(grace_from=START - timedelta(days=1))
-unhurried = settings(deadline=None, max_examples=300)
-
-
-def at(seconds: float) -> datetime:
-    return START + timedelta(seconds=seconds)
-
-
-def pc(number: int, seen: float | None, *, active: bool = False, host: int | None = None) -> SilentPc:
-    last_seen_at = None if seen is None else at(seen)
-    return SilentPc(UUID(int=number), UUID(int=number if host is None else host), last_seen_at, active)
-
-
-def pcs(numbers: Iterable[int], seen: float | None, *, active: bool = False) -> list[SilentPc]:
-    return [pc(number, seen, active=active) for number in numbers]
-
-
-def check(watch: Watch, beating: int, silent: list[SilentPc], now: float) -> Verdict:
-    return judge(watch, beating, silent, now=at(now), timeout=TIMEOUT, timeout_active=TIMEOUT_ACTIVE)
-
+from tests.rental.silence import INSTANT, LONG_AGO, TIMEOUT, TIMEOUT_ACTIVE, at, check, pc, pcs
 
 # One PC
 
@@ -280,6 +245,11 @@ def test_a_return_during_second_chances_starts_them_anew_but_gives_no_third() ->
     assert (verdict.alarm, verdict.timed_out) == (False, tuple(silent))
 
 
+def test_a_return_at_the_very_alarm_keeps_it() -> None:
+    watch = check(LONG_AGO, 8, pcs(range(8), 0), 61).watch
+    assert watch.returned(at(61)).alarms == (at(61),)
+
+
 def test_old_alarms_are_forgotten() -> None:
     watch = check(LONG_AGO, 8, pcs(range(8), 0), 61).watch
     assert check(watch, 8, [], 241).watch.alarms == (at(61),)
@@ -297,202 +267,3 @@ def test_no_more_than_a_few_alarms_are_kept_by_a_daemon_that_comes_and_goes() ->
         watch, now = verdict.watch, now + 62
     assert len(watch.alarms) == MAX_ALARMS
     assert watch.alarms[-1] == at(now - 1)
-
-
-# Whatever happens: the same history judged by a clerk who keeps a card for every PC
-
-
-@define
-class Card:
-    seen: float
-    active: bool
-    online: bool = True
-    chance_at: float | None = None
-    was_silent: bool = False
-
-    def silent_from(self, grace: float) -> float:
-        return max(self.seen, grace, self.seen if self.chance_at is None else self.chance_at)
-
-
-@define
-class Clerk:
-    """The contract, done with unbounded memory."""
-
-    cards: dict[int, Card]
-    grace: float
-    now: float = 0.0
-    alarms: int = 0
-    gone: list[int] = field(factory=list)
-
-    def beat(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            card = self.cards[number]
-            self.cards[number] = Card(seen=self.now, active=card.active)
-
-    def away(self) -> None:
-        self.grace = self.now
-        for card in self.cards.values():
-            card.was_silent = False
-
-    def check(self) -> None:
-        online = {number: card for number, card in self.cards.items() if card.online}
-        silent = {n for n, card in online.items() if self.now - card.silent_from(self.grace) > 60}
-        newly = {n for n in silent if not online[n].was_silent and online[n].chance_at is None}
-        quiet = {n for n, card in online.items() if self.now - card.seen > 60}
-        alarm = len(newly) >= 5 and len(newly) > (len(online) - len(quiet - newly)) / 2
-        self.alarms += alarm
-        self.gone = []
-        for number, card in online.items():
-            card.was_silent = number in silent
-            overdue = self.now - card.silent_from(self.grace) > (180 if card.active else 60)
-            if overdue and not (alarm and card.chance_at is None):
-                self.gone.append(number)
-                card.online = False
-            elif alarm and card.chance_at is None:
-                card.chance_at = self.now
-
-
-def shown(clerk: Clerk) -> tuple[int, list[SilentPc]]:
-    """What the database would answer: how many aren't OFFLINE, and which of them are silent."""
-    online = [(number, card) for number, card in clerk.cards.items() if card.online]
-    return len(online), [pc(n, card.seen, active=card.active) for n, card in online if clerk.now - card.seen > 60]
-
-
-FLEET = 12
-some_pcs = st.frozensets(st.integers(0, FLEET - 1))
-# Most of what happens is that a third, two thirds or all of them beat, so that crowds fall silent and come back together.
-crowds = st.sampled_from([frozenset(range(n)) for n in (0, 2, 4, 6, 8, 12)]) | some_pcs
-steps = st.tuples(st.sampled_from([5, 20, 29, 30, 31, 61, 100, 185]), crowds, st.sampled_from(["", "", "", "", "away"]))
-
-
-@settings(deadline=None, max_examples=400)
-@given(some_pcs, st.lists(steps, max_size=30))
-def test_a_few_alarms_remember_what_a_card_for_each_pc_would(
-    active: frozenset[int], history: list[tuple[int, frozenset[int], str]]
-) -> None:
-    clerk = Clerk({number: Card(seen=0, active=number in active) for number in range(FLEET)}, grace=0)
-    watch = Watch(grace_from=at(0))
-    for passed, beats, event in history:
-        clerk.now += passed
-        clerk.beat(beats)
-        clerk.now += 0.5
-        if event:
-            clerk.away()
-            watch = watch.returned(at(clerk.now))
-        beating, silent = shown(clerk)
-        verdict = check(watch, beating, silent, clerk.now)
-        alarms_before = clerk.alarms
-        clerk.check()
-        assert verdict.alarm == (clerk.alarms > alarms_before)
-        assert [gone.pc_id.int for gone in verdict.timed_out] == clerk.gone
-        watch = verdict.watch
-
-
-@unhurried
-@given(st.lists(st.tuples(st.integers(1, 61), crowds), min_size=12, max_size=30))
-def test_a_dead_pc_is_judged_within_two_time_outs_and_a_check(history: list[tuple[int, frozenset[int]]]) -> None:
-    """However the other eleven flap. Checks come at most 61.5 s apart here."""
-    clerk = Clerk({number: Card(seen=0, active=False) for number in range(FLEET)}, grace=0)
-    watch = Watch(grace_from=at(0))
-    for passed, beats in history:
-        clerk.now += passed
-        clerk.beat(beats - {0})
-        clerk.now += 0.5
-        verdict = check(watch, *shown(clerk), clerk.now)
-        clerk.check()
-        assert clerk.cards[0].online == (UUID(int=0) not in [gone.pc_id for gone in verdict.timed_out])
-        if not clerk.cards[0].online:
-            return
-        assert clerk.now <= 2 * (60 + 61.5)
-        watch = verdict.watch
-
-
-@unhurried
-@given(
-    st.lists(st.tuples(st.none() | st.floats(-4000, 4000), st.booleans()), max_size=20),
-    st.floats(-4000, 4000),
-    st.lists(st.integers(-4000, 4000).map(at), max_size=4, unique=True).map(sorted),
-    st.integers(0, 5),
-)
-def test_nobody_is_judged_before_a_full_time_out(
-    shown_pcs: list[tuple[float | None, bool]], grace: float, alarms: list[datetime], more: int
-) -> None:
-    silent = [pc(number, seen, active=active) for number, (seen, active) in enumerate(shown_pcs)]
-    watch = Watch(grace_from=at(grace), checked_at=at(-30), alarms=tuple(alarms))
-    verdict = check(watch, len(silent) + more, silent, 0)
-    for gone in verdict.timed_out:
-        allowed = TIMEOUT_ACTIVE if gone.has_active_session else TIMEOUT
-        assert at(grace) < at(0) - allowed
-        assert gone.last_seen_at is None or not at(0) - allowed <= gone.last_seen_at <= at(0)
-    assert verdict.watch.checked_at == at(0)
-    assert verdict.watch.grace_from == at(grace)
-    assert verdict.alarm == (verdict.watch.alarms[-1:] == (at(0),) and at(0) not in alarms)
-
-
-# Clocks
-
-
-def look(clock: ClockWatch, database: float, daemon_s: float, *, took_s: float = 0.0) -> tuple[ClockWatch, bool]:
-    return clock.look(at(database), asked_s=daemon_s - took_s / 2, answered_s=daemon_s + took_s / 2, every=EVERY)
-
-
-JUMP_S, LATE_S = MAX_CLOCK_JUMP.total_seconds(), MAX_LATENESS.total_seconds()
-
-
-def test_the_first_look_tells_nothing() -> None:
-    clock, away = look(ClockWatch(), 0, 1000)
-    assert not away
-    assert clock == ClockWatch(zero_at=at(-1000), looked_at=at(0))
-
-
-@pytest.mark.parametrize(
-    ("jump_s", "away"), [(0, False), (JUMP_S, False), (-JUMP_S, False), (JUMP_S + 1, True), (-JUMP_S - 1, True)]
-)
-def test_a_jump_larger_than_the_limit_is_an_outage_of_our_own(jump_s: float, away: bool) -> None:  # noqa: FBT001 - parametrized
-    clock, _ = look(ClockWatch(), 0, 1000)
-    clock, seen = look(clock, 20 + jump_s, 1020)
-    assert seen is away
-    assert look(clock, 40 + jump_s, 1040)[1] is False
-
-
-def test_slow_drift_never_adds_up_to_a_jump() -> None:
-    clock = ClockWatch()
-    for tick in range(100):
-        clock, away = look(clock, tick * 31, tick * 30)
-        assert not away
-
-
-def test_a_daemon_whose_machine_slept_was_away() -> None:
-    clock, _ = look(ClockWatch(), 0, 1000)
-    assert look(clock, 3600, 1030)[1]
-
-
-def test_a_look_that_comes_far_too_late_means_the_daemon_stood_still() -> None:
-    clock, _ = look(ClockWatch(), 0, 1000)
-    due = EVERY.total_seconds() + LATE_S
-    assert not look(clock, due, 1000 + due)[1]
-    assert look(clock, due + 1, 1001 + due)[1]
-
-
-def test_a_slow_answer_is_no_jump_but_hides_none_for_good() -> None:
-    clock, _ = look(ClockWatch(), 0, 1000)
-    same, away = look(clock, 35, 1030, took_s=JUMP_S + 1)
-    assert not away
-    assert same == evolve(clock, looked_at=at(35))
-    assert look(same, 60, 1060)[1] is False
-    assert look(same, 66, 1060)[1] is True
-
-
-def test_an_answer_as_slow_as_the_limit_still_tells() -> None:
-    clock, _ = look(ClockWatch(), 0, 1000)
-    assert look(clock, 26, 1020, took_s=JUMP_S)[1] is True
-
-
-def test_a_slow_answer_that_comes_too_late_tells_it_too() -> None:
-    clock, _ = look(ClockWatch(), 0, 1000)
-    assert look(clock, 100, 1100, took_s=JUMP_S + 1)[1] is True
-
-
-def test_the_clock_is_taken_from_the_middle_of_the_question() -> None:
-    clock, _ = look(ClockWatch(), 0, 1000, took_s=2)
-    assert clock.zero_at == at(-1000)

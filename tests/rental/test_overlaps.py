@@ -96,7 +96,9 @@ async def state_of(conn: TrioConnection, world: World) -> tuple[Any, ...]:
             WHERE pc_id = ANY (%s) ORDER BY id""",
         ([world.stage.pc, world.elsewhere.pc],),
     )
-    pc = await conn.fetch_one("SELECT status, taken_off, deleted_at IS NULL FROM pcs WHERE id = %s", (world.stage.pc,))
+    pc = await conn.fetch_one(
+        "SELECT status, taken_off AND deleted_at IS NULL, deleted_at IS NULL FROM pcs WHERE id = %s", (world.stage.pc,)
+    )
     rated = "SELECT reliability_score, sessions_completed, sessions_dropped FROM hosts WHERE id = %s"
     host = await conn.fetch_one(rated, (world.stage.host.id,))
     owners = (world.stage.client, world.other, world.stage.host.user)

@@ -34,7 +34,7 @@ CONTRACT = [
 ]
 Row = tuple[int, int, int, str, str, FailureReason]
 
-unhurried = settings(deadline=None, max_examples=300)
+unhurried = settings(deadline=None, max_examples=200)
 totals = st.integers(0, 10**12)
 rates = st.fractions(min_value=0, max_value=1) | st.sampled_from([Fraction(0), Fraction(1), TENTH, THREE_TENTHS])
 minutes = st.integers(1, 240)

@@ -55,9 +55,7 @@ async def start(nursery: trio.Nursery) -> AsyncIterator[Start]:
     """How a test starts a daemon. Those that run at its end are stopped, and what they said is looked through."""
     started: list[Daemon] = []
 
-    async def begin(
-        data_dir: Path, *, ready: bool = True, expected: tuple[str, ...] = (), **settings: Any
-    ) -> Daemon:
+    async def begin(data_dir: Path, *, ready: bool = True, expected: tuple[str, ...] = (), **settings: Any) -> Daemon:
         options = {name: settings.pop(name) for name in ("command", "pass_fds") if name in settings}
         daemon = await launch(nursery, data_dir, settings, expected=expected, **options)
         started.append(daemon)

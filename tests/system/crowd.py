@@ -1,6 +1,6 @@
 """Clients who rent and hosts who beat, all at once, and who remember every answer that they got."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from itertools import count
 import random
@@ -53,7 +53,7 @@ class Crowd:
     ended: list[dict[str, Any]] = field(factory=list)
     unsettled: set[str] = field(factory=set)
     """Keys of requests that have no answer yet."""
-    _keys: count = field(factory=count)
+    _numbers: Iterator[int] = field(factory=count)
     _busy: int = 0
     _resting: bool = False
     _going: bool = False
@@ -109,12 +109,11 @@ class Crowd:
     async def _rent(self, client: Person) -> None:
         never_started = 0
         while not self._going:
-            amount = self.random.randint(1, 4000)
-            await self._insist(
-                self.admin, f"/wallets/{client.id}/tx", lambda key: {"type": "CREDIT", "amount": amount, "reason": key}
-            )
-            body = {"pcId": self.random.choice(self.pcs), "minutesPurchased": self.random.randint(1, 60)}
-            made = await self._insist(client, "/sessions", lambda _key: body)
+            key = self._new_key()
+            top_up = {"type": "CREDIT", "amount": self.random.randint(1, 4000), "reason": key}
+            await self._insist(self.admin, f"/wallets/{client.id}/tx", top_up, key)
+            wish = {"pcId": self.random.choice(self.pcs), "minutesPurchased": self.random.randint(1, 60)}
+            made = await self._insist(client, "/sessions", wish)
             if made is None:
                 await trio.sleep(PAUSE_S)
                 continue
@@ -128,18 +127,23 @@ class Crowd:
                 over = await self._insist(client, f"{path}/end")
                 self.ended += [] if over is None else [over["session"]]
 
-    async def _insist(self, person: Person, path: str, body: Any = lambda _key: None) -> Any:
+    def _new_key(self) -> str:
+        return f"key-{next(self._numbers)}"
+
+    async def _insist(self, person: Person, path: str, body: object = None, key: str | None = None) -> Any:
         """The answer's JSON, whatever it takes; None if it was refused."""
-        key = f"key-{next(self._keys)}"
+        key = key or self._new_key()
         self.unsettled.add(key)
-        while (response := await self._ask(person, path, body(key), key)) is None or asks_again(response):
+        response = await self._ask(person, path, body, key)
+        while response is None or asks_again(response):
             await trio.sleep(PAUSE_S)
+            response = await self._ask(person, path, body, key)
         self.unsettled.remove(key)
         self._wake()
         if not response.is_success:
             assert response.status_code in {402, 409, 429}, response.text
             return None
-        self.answered.append(Answered(person, path, body(key), key, response.content))
+        self.answered.append(Answered(person, path, body, key, response.content))
         return response.json()
 
     async def _ask(self, person: Person, path: str, body: object, key: str | None) -> httpx.Response | None:
@@ -160,11 +164,16 @@ class Crowd:
         """What was answered is in the database once; beside it only what is still asked for, and `exactly` not even that."""
         assert not (exactly and self.unsettled)
         top_ups = {each.key for each in self.answered if "/wallets/" in each.path}
-        rows = await (await conn.execute("SELECT reason, count(*) FROM entries WHERE reason LIKE 'key-%' GROUP BY 1")).fetchall()
-        found = {reason: number for reason, number in rows}
+        rows = await (
+            await conn.execute("SELECT reason, count(*) FROM entries WHERE reason LIKE 'key-%' GROUP BY 1")
+        ).fetchall()
+        found: dict[str, int] = dict(rows)
         assert top_ups <= found.keys() <= top_ups | self.unsettled
         assert set(found.values()) <= {2}  # the wallet's and the outside's
-        sessions = {row[0]: row[1:] for row in await (await conn.execute("SELECT id, status, host_payout, retained FROM sessions")).fetchall()}
+        sessions = {
+            row[0]: row[1:]
+            for row in await (await conn.execute("SELECT id, status, host_payout, retained FROM sessions")).fetchall()
+        }
         created = {UUID(each["id"]) for each in self.created}
         assert created <= sessions.keys()
         assert len(sessions.keys() - created) <= len(self.unsettled)

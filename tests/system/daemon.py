@@ -1,6 +1,6 @@
 """The real daemon as a process of its own: started, listened to to its last word, asked, stopped or killed."""
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 import json
@@ -201,8 +201,15 @@ async def connection(conninfo: str) -> AsyncIterator[TrioConnection]:
         conn.drop()
 
 
+async def until(is_so: Callable[[], Awaitable[object]]) -> None:
+    """Ask again and again: of other processes nothing tells us."""
+    with trio.fail_after(PATIENCE_S):
+        while not await is_so():  # noqa: ASYNC110 - see above
+            await trio.sleep(0.02)
+
+
 def url_of(conninfo: str) -> str:
     """As DATABASE_URL has it."""
     parts = conninfo_to_dict(conninfo)
-    place = {name: str(parts[name]) for name in ("host", "port", "user") if name in parts}
+    place = {str(name): str(parts[name]) for name in ("host", "port", "user") if name in parts}
     return f"postgresql:///{parts['dbname']}?{urlencode(place)}"

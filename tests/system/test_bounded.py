@@ -11,7 +11,7 @@ import trio
 
 from opendesk.postgres.driver import TrioConnection
 from tests.system.conftest import Start
-from tests.system.daemon import PATIENCE_S, Daemon, database_of
+from tests.system.daemon import PATIENCE_S, Daemon, database_of, until
 from tests.system.people import PASSWORD, admin, good, register
 
 MANY: Final = 2000
@@ -52,6 +52,10 @@ async def rows(conn: TrioConnection, table: str) -> int:
     return int(found[0])
 
 
+async def nothing_in(conn: TrioConnection, table: str) -> bool:
+    return await rows(conn, table) == 0
+
+
 def memory(daemon: Daemon) -> int:
     size: int = psutil.Process(daemon.process.pid).memory_info().rss
     return size
@@ -61,7 +65,9 @@ async def test_unknown_paths_leave_nothing_behind(start: Start, data_dir: Path) 
     daemon = await start(data_dir)
 
     def strange(number: int) -> bytes:
-        return request(f"GET /strange/{number}?x={number}", X_Request_ID=f"id-{number}", Origin=f"https://{number}.example")
+        return request(
+            f"GET /strange/{number}?x={number}", X_Request_ID=f"id-{number}", Origin=f"https://{number}.example"
+        )
 
     await send(daemon, [strange(-number) for number in range(FEW)])
     known, size = await series(daemon), memory(daemon)
@@ -132,8 +138,6 @@ async def _is_forgotten(start: Start, data_dir: Path, table: str) -> Daemon:
     """By the next look, which every daemon begins with."""
     daemon = await start(data_dir)
     async with database_of(data_dir) as conn:
-        with trio.fail_after(PATIENCE_S):
-            while await rows(conn, table):
-                await trio.sleep(0.05)
+        await until(lambda: nothing_in(conn, table))
     good(await daemon.http.get("/health/ready"))
     return daemon

@@ -8,14 +8,11 @@ from typing import Any, Final
 
 from click.testing import CliRunner
 import psycopg
-from psycopg.conninfo import make_conninfo
 import pytest
-import trio
 
 from opendesk.cli import COMMANDS, group
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.embedded import embedded_server
-from tests.system.commands import Done, opendesk
+from tests.system.commands import opendesk
 from tests.system.conftest import Start
 from tests.system.daemon import database_of, environment, url_of
 from tests.system.people import PASSWORD, good, register, rent, settle_in
@@ -87,7 +84,9 @@ async def test_faulty_settings_are_all_told_with_code_2(command: str) -> None:
 
 
 @pytest.fixture(params=["beside a daemon", "alone", "beside a daemon on DATABASE_URL", "alone on DATABASE_URL"])
-async def place(request: pytest.FixtureRequest, start: Start, folder: Path, data_dir: Path, conninfo: str) -> dict[str, Any]:
+async def place(
+    request: pytest.FixtureRequest, start: Start, folder: Path, data_dir: Path, conninfo: str
+) -> dict[str, Any]:
     """The settings by which a command finds the database."""
     settings: dict[str, Any] = {"data_dir": data_dir}
     if "DATABASE_URL" in request.param:
@@ -103,7 +102,9 @@ async def test_commands_work(place: dict[str, Any]) -> None:
     assert made.out.startswith("admin boss@example.org (")
     again = await opendesk("admin", "create", "Boss@example.org", "--password-stdin", stdin=b"correct horse\n", **place)
     assert (again.code, again.out, "is a user with this e-mail" in again.refusal) == (1, "", True)
-    namesake = await opendesk("admin", "create", "boss@example.com", "--password-stdin", stdin=b"correct horse\n", **place)
+    namesake = await opendesk(
+        "admin", "create", "boss@example.com", "--password-stdin", stdin=b"correct horse\n", **place
+    )
     assert (namesake.code, "--username" in namesake.refusal) == (1, True)
     credit = await opendesk("wallet", "credit", "boss@example.org", "500", "--json", **place)
     assert json.loads(credit.out)["balance"] == 500
@@ -142,7 +143,9 @@ async def test_ban_ends_tokens_at_once_and_unban_lets_in_again(start: Start, dat
 
 async def test_an_admin_made_here_is_one_to_the_api(start: Start, data_dir: Path) -> None:
     daemon = await start(data_dir)
-    await opendesk("admin", "create", "boss@example.org", "--password-stdin", data_dir=data_dir, stdin=PASSWORD.encode())
+    await opendesk(
+        "admin", "create", "boss@example.org", "--password-stdin", data_dir=data_dir, stdin=PASSWORD.encode()
+    )
     login = {"email": "boss@example.org", "password": PASSWORD}
     token = good(await daemon.http.post("/auth/login", json=login))["token"]
     body = {"type": "CREDIT", "amount": 5, "reason": "TOP_UP"}
@@ -217,9 +220,15 @@ async def test_a_server_that_nobody_listens_at_is_one_line(folder: Path, command
 
 
 @pytest.mark.parametrize("command", EVERY, ids=" ".join)
-async def test_a_database_that_is_newer_is_one_line(folder: Path, conninfo: str, conn: TrioConnection, command: list[str]) -> None:
-    await conn.execute("INSERT INTO migrations (version, name, checksum) SELECT max(version) + 1, 'later', '' FROM migrations")
-    await fails_in_one_line("which this program does not know", *command, data_dir=folder, DATABASE_URL=url_of(conninfo))
+async def test_a_database_that_is_newer_is_one_line(
+    folder: Path, conninfo: str, conn: TrioConnection, command: list[str]
+) -> None:
+    await conn.execute(
+        "INSERT INTO migrations (version, name, checksum) SELECT max(version) + 1, 'later', '' FROM migrations"
+    )
+    await fails_in_one_line(
+        "which this program does not know", *command, data_dir=folder, DATABASE_URL=url_of(conninfo)
+    )
 
 
 @pytest.mark.parametrize("command", EVERY, ids=" ".join)
@@ -262,7 +271,8 @@ async def test_a_port_that_is_taken_is_one_line(data_dir: Path) -> None:
     ],
 )
 async def test_a_start_that_cannot_be_is_one_line(data_dir: Path, settings: dict[str, str], expected: str) -> None:
-    done = await opendesk("serve", **{"OPENDESK_DATA_DIR": str(data_dir), **settings})
+    given: dict[str, Any] = {"OPENDESK_DATA_DIR": str(data_dir), **settings}
+    done = await opendesk("serve", **given)
     assert (done.code, done.out) == (1, "")
     assert re.search(f"^Error: .*{expected}", done.err.splitlines()[-1])
     assert "Traceback" not in done.err

@@ -1,6 +1,6 @@
 """Killed at any moment, nothing is lost: what a client was told has happened, and what it asked for twice happened once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import json
 import os
 from pathlib import Path
@@ -17,11 +17,10 @@ from opendesk.postgres.driver import TrioConnection
 from tests.system.commands import opendesk
 from tests.system.conftest import Start
 from tests.system.crowd import Crowd, move_in
-from tests.system.daemon import PATIENCE_S, Daemon, database_of, postgres_of
-from tests.system.people import Person, good
+from tests.system.daemon import Daemon, database_of, postgres_of, until
 
 # Reservations that nobody starts are given up soon, and what is due is looked for often.
-SETTINGS: Final = {"SESSION_PENDING_TIMEOUT_MS": "1000", "SESSION_EXPIRATION_INTERVAL_MS": "300"}
+SETTINGS: Final[Mapping[str, Any]] = {"SESSION_PENDING_TIMEOUT_MS": "1000", "SESSION_EXPIRATION_INTERVAL_MS": "300"}
 
 VICTIMS: Final = ("daemon", "daemon and server", "server", "all of the server", "backend")
 
@@ -93,9 +92,10 @@ class Town:
             assert again.headers["idempotent-replayed"] == "true"
 
     async def _nothing_is_stuck(self, conn: TrioConnection) -> None:
-        with trio.fail_after(PATIENCE_S):
-            while await (await conn.execute(_STILL_LIVE, {"ids": self.due})).fetchone() != (0,):
-                await trio.sleep(0.05)
+        async def all_are_over() -> bool:
+            return await (await conn.execute(_STILL_LIVE, {"ids": self.due})).fetchone() == (0,)
+
+        await until(all_are_over)
 
 
 async def live_through(start: Start, data_dir: Path, victims: Sequence[str], seed: int) -> None:

@@ -1,5 +1,4 @@
 """The daemon's end, and its beginning: signals, what is in flight, systemd's side of it."""
-# ruff: noqa: ASYNC240 - files of the test's own; nobody else is kept waiting
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,6 +9,7 @@ import signal
 import socket
 import ssl
 import sys
+from typing import Any
 
 import httpx
 import psycopg
@@ -18,7 +18,7 @@ import trio
 
 from opendesk.postgres.driver import TrioConnection
 from tests.system.conftest import Start
-from tests.system.daemon import COMMAND, PATIENCE_S, Daemon, client, database_of, postgres_of
+from tests.system.daemon import COMMAND, PATIENCE_S, Daemon, client, database_of, postgres_of, until
 from tests.system.people import good, register, settle_in
 
 CERTIFICATES = Path(__file__).parent.parent / "web" / "certificates"
@@ -54,13 +54,11 @@ async def in_flight(daemon: Daemon, conn: TrioConnection) -> AsyncIterator[list[
 
 
 async def _someone_waits(conn: TrioConnection) -> None:
-    with trio.fail_after(PATIENCE_S):
-        while True:
-            cursor = await conn.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-            row = await cursor.fetchone()
-            if row and row[0]:
-                return
-            await trio.sleep(0.01)
+    async def waits() -> bool:
+        cursor = await conn.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return await cursor.fetchone() != (0,)
+
+    await until(waits)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -117,18 +115,16 @@ async def test_nobody_new_is_let_in_while_it_drains(start: Start, data_dir: Path
     daemon = await start(data_dir, SHUTDOWN_GRACE_MS=LONG_MS)
     async with database_of(data_dir) as conn, in_flight(daemon, conn):
         daemon.send(signal.SIGTERM)
-        with trio.fail_after(PATIENCE_S):
-            while await _lets_in(daemon.port):
-                await trio.sleep(0.01)
+        await until(lambda: _is_shut(daemon.port))
     assert await daemon.ended() == 0
 
 
-async def _lets_in(port: int) -> bool:
+async def _is_shut(port: int) -> bool:
     try:
         await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
     except OSError:
-        return False
-    return True
+        return True
+    return False
 
 
 async def test_the_server_is_stopped_with_it_and_starts_again_with_the_same_data(start: Start, data_dir: Path) -> None:
@@ -177,7 +173,9 @@ async def test_systemd_is_told_when_it_serves_lives_and_ends(start: Start, folde
         assert await daemon.ended() == 0
 
 
-async def test_it_serves_on_a_unix_socket_also_after_a_kill_left_one(start: Start, folder: Path, data_dir: Path) -> None:
+async def test_it_serves_on_a_unix_socket_also_after_a_kill_left_one(
+    start: Start, folder: Path, data_dir: Path
+) -> None:
     bind = f"unix:{folder / 'door'}"
     daemon = await start(data_dir, BIND=bind)
     good(await daemon.http.get("/health/ready"))
@@ -223,7 +221,7 @@ async def test_a_new_certificate_is_shown_after_sighup_and_a_bad_one_never(
         return ssl.PEM_cert_to_DER_cert((CERTIFICATES / f"{name}.pem").read_text())
 
     first = install("first")
-    settings = {"TLS_CERT": str(folder / "tls.pem"), "TLS_KEY": str(folder / "tls.key")}
+    settings: dict[str, Any] = {"TLS_CERT": str(folder / "tls.pem"), "TLS_KEY": str(folder / "tls.key")}
     daemon = await start(data_dir, expected=("http.certificate_refused",), **settings)
     assert daemon.url.startswith("https://")
     assert await _shown(daemon.port) == first

@@ -1,6 +1,8 @@
 """Two daemons on one database are one service: everything that must be true for both is in the database."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Final
 
 from attrs import evolve, frozen
 import pytest
@@ -9,10 +11,10 @@ import trio
 from opendesk.postgres.driver import TrioConnection
 from tests.system.commands import opendesk
 from tests.system.conftest import Start
-from tests.system.daemon import PATIENCE_S, Daemon, url_of
+from tests.system.daemon import PATIENCE_S, Daemon, until, url_of
 from tests.system.people import PASSWORD, Person, Rented, good, register, rent, reserve, settle_in
 
-SETTINGS = {"SESSION_EXPIRATION_INTERVAL_MS": "200", "SESSION_PENDING_TIMEOUT_MS": "600000"}
+SETTINGS: Final[Mapping[str, Any]] = {"SESSION_EXPIRATION_INTERVAL_MS": "200", "SESSION_PENDING_TIMEOUT_MS": "600000"}
 
 
 @frozen
@@ -102,16 +104,20 @@ async def test_a_key_used_on_both_at_once_has_one_effect(twins: Twins) -> None:
 async def test_what_falls_due_is_ended_once(twins: Twins, conninfo: str, folder: Path, conn: TrioConnection) -> None:
     session = await rent(twins.people.client, twins.people.pc_id)
     await conn.execute("UPDATE sessions SET end_at = now() WHERE id = %s", (session["id"],))
-    with trio.fail_after(PATIENCE_S):
-        while (found := good(await twins.people.client.get(f"/sessions/{session['id']}"))["session"])["status"] == "ACTIVE":
-            await trio.sleep(0.05)
-    assert found["endReason"] == "COMPLETED"
+
+    async def is_over() -> bool:
+        found = good(await twins.people.client.get(f"/sessions/{session['id']}"))["session"]
+        return bool(found["endReason"] == "COMPLETED")
+
+    await until(is_over)
     rows = await (await conn.execute("SELECT count(*) FROM transfers WHERE kind = 'SETTLEMENT'")).fetchone()
     assert rows == (1,)
     ended = 0.0
     for daemon in twins.daemons:
         figures = (await daemon.http.get("/metrics")).text
-        ended += sum(float(line.split()[1]) for line in figures.splitlines() if line.startswith("opendesk_sessions_ended_total"))
+        ended += sum(
+            float(line.split()[1]) for line in figures.splitlines() if line.startswith("opendesk_sessions_ended_total")
+        )
     assert ended == 1
     proof = await opendesk("ledger", "verify", data_dir=folder, DATABASE_URL=url_of(conninfo))
     assert proof.code == 0
@@ -123,3 +129,16 @@ async def test_one_goes_on_when_the_other_is_killed_with_work_in_hand(twins: Twi
     client = twins.on(1, twins.people.client)
     good(await client.post(f"/sessions/{session['id']}/start"))
     good(await client.post(f"/sessions/{session['id']}/end"))
+
+
+async def test_a_silent_host_is_judged_once(start: Start, folder: Path, conninfo: str, conn: TrioConnection) -> None:
+    quick: dict[str, Any] = {"HOST_HEARTBEAT_TIMEOUT_MS": "500", "HOST_HEARTBEAT_CHECK_INTERVAL_MS": "50"}
+    first = await start(folder, DATABASE_URL=url_of(conninfo), **quick)
+    second = await start(folder, DATABASE_URL=url_of(conninfo), **quick)
+    people = await settle_in(first.http, conn)
+
+    async def is_gone() -> bool:
+        return bool(good(await second.http.get(f"/pcs/{people.pc_id}"))["pc"]["status"] == "OFFLINE")
+
+    await until(is_gone)
+    assert good(await second.http.get(f"/hosts/{people.host.host_id}"))["hostProfile"]["reliabilityScore"] == 90

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 import re
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -43,10 +44,16 @@ async def test_every_table_is_thought_of(conninfo: str) -> None:
     assert {name for (name,) in rows} == granted
 
 
-async def test_a_day_is_served_with_data_rights_only(start: Start, folder: Path, conninfo: str, limited: str, role: str) -> None:
+async def test_a_day_is_served_with_data_rights_only(
+    start: Start, folder: Path, conninfo: str, limited: str, role: str
+) -> None:
     done = await opendesk("migrate", "--grant", role, data_dir=folder, DATABASE_URL=url_of(conninfo))
     assert (done.code, done.out.splitlines()[-1]) == (0, f"{role} may serve.")
-    quick = {"SESSION_PENDING_TIMEOUT_MS": "300", "HOST_HEARTBEAT_TIMEOUT_MS": "2000", "HOST_HEARTBEAT_CHECK_INTERVAL_MS": "100"}
+    quick: dict[str, Any] = {
+        "SESSION_PENDING_TIMEOUT_MS": "300",
+        "HOST_HEARTBEAT_TIMEOUT_MS": "2000",
+        "HOST_HEARTBEAT_CHECK_INTERVAL_MS": "100",
+    }
     daemon = await start(folder, DATABASE_URL=url_of(limited), **quick)
     async with connection(conninfo) as owner:
         people = await settle_in(daemon.http, owner)

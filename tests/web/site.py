@@ -32,7 +32,7 @@ Json = dict[str, Any]
 PATIENCE_S: Final = 60
 
 JWT_SECRET: Final = "what the tests of the web sign with, and nobody else"
-RELAY_TOKEN: Final = "the relay's own token, which sees the figures"
+RELAY_TOKEN: Final = "the token that sees the figures"
 ORIGIN: Final = "https://app.example"
 SETTINGS: Final = {
     "OPENDESK_DATA_DIR": "/nowhere",

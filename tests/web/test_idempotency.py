@@ -1,218 +1,218 @@
-"""Idempotency keys on PostgreSQL: an effect happens once, whoever asks how often, and a crash leaves neither answer nor effect."""
+"""A request that is sent again has its effect once."""
 
-from collections.abc import Awaitable, Callable
-from uuid import UUID, uuid4
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from attrs import define, field
-import psycopg
+import httpx
 import pytest
 import trio
 
-from opendesk.errors import Forbidden, IdempotencyInProgress, IdempotencyKeyReused, OpenDeskError, ValidationFailed
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.pool import Pool
-from opendesk.rental import users
-from opendesk.web.idempotency import Guard, StoredAnswer, forget_old_keys
+from opendesk.web.idempotency import forget_old_keys
+from tests.web.site import PATIENCE_S, Json, Person, Site, pointers, problem
 
-ANSWER = StoredAnswer(201, b'{"made":1}')
-DEADLINE_S = 30
-
-
-@pytest.fixture
-async def caller(conn: TrioConnection) -> UUID:
-    return await make_caller(conn)
+CREDIT: Json = {"type": "CREDIT", "amount": 500, "reason": "TOP_UP"}
+REUSED = (422, "IDEMPOTENCY_KEY_REUSED")
+# How often the database is asked whether somebody waits there.
+POLL_S = 0.005
+RUNNING = (409, "IDEMPOTENCY_IN_PROGRESS")
 
 
-async def make_caller(conn: TrioConnection) -> UUID:
-    name = uuid4().hex[:30]
-    account = await users.add(
-        conn, email=f"{name}@example.org", username=name, display_name=None, role="CLIENT", password_hash="-"
-    )
-    await conn.run("CREATE TABLE IF NOT EXISTS effects (n serial)")
-    return account.id
+async def credit(admin: Person, ana: Person, key: str | None, **fields: object) -> httpx.Response:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    return await admin.post(f"/wallets/{ana.id}/tx", json={**CREDIT, **fields}, headers=headers)
 
 
-def guard(
-    caller: UUID, key: str = "key", *, method: str = "POST", path: str = "/sessions", body: bytes = b"{}"
-) -> Guard:
-    return Guard.of(caller, key, method, path, body)
+def replayed(answer: httpx.Response) -> bool:
+    assert answer.headers.get("idempotent-replayed") in {None, "true"}
+    return "idempotent-replayed" in answer.headers
 
 
-def effect(conn: TrioConnection, answer: StoredAnswer = ANSWER) -> Callable[[], Awaitable[StoredAnswer]]:
-    async def unit() -> StoredAnswer:
-        await conn.run("INSERT INTO effects DEFAULT VALUES")
-        return answer
-
-    return unit
-
-
-async def effects(conn: TrioConnection) -> int:
-    row = await conn.fetch_one("SELECT count(*) FROM effects")
-    assert row is not None
-    count: int = row[0]
-    return count
+async def test_the_same_request_again_gets_the_same_answer(site: Site) -> None:
+    admin, ana = await site.admin(), await site.user()
+    first, *again = [await credit(admin, ana, "key-1") for _ in range(3)]
+    assert (first.status_code, replayed(first)) == (201, False)
+    for answer in again:
+        assert (answer.status_code, answer.content, replayed(answer)) == (201, first.content, True)
+        assert answer.headers["content-type"] == first.headers["content-type"]
+        assert answer.headers["x-request-id"] != first.headers["x-request-id"]
+    assert await ana.balance() == 500
 
 
-async def keys(conn: TrioConnection) -> int:
-    row = await conn.fetch_one("SELECT count(*) FROM idempotency_keys")
-    assert row is not None
-    count: int = row[0]
-    return count
+async def test_without_a_key_every_request_counts(site: Site) -> None:
+    admin, ana = await site.admin(), await site.user()
+    for _ in range(2):
+        assert not replayed(await credit(admin, ana, None))
+    assert not replayed(await credit(admin, ana, "key"))
+    assert await ana.balance() == 1500
 
 
-async def test_a_repeat_gets_the_stored_answer_and_has_no_effect(conn: TrioConnection, caller: UUID) -> None:
-    assert await guard(caller).run(conn, effect(conn)) == ANSWER
-    again = await guard(caller).run(conn, effect(conn, StoredAnswer(200, b"other")))
-    assert again == StoredAnswer(201, ANSWER.body, replayed=True)
-    assert await effects(conn) == 1
+async def test_a_key_stands_for_one_request(site: Site) -> None:
+    admin, ana, bob = await site.admin(), await site.user(), await site.user()
+    await credit(admin, ana, "key")
+    assert problem(await credit(admin, ana, "key", amount=501)) == REUSED
+    assert problem(await credit(admin, bob, "key")) == REUSED
+    answer = await admin.post("/sessions", json=CREDIT, headers={"Idempotency-Key": "key"})
+    assert (problem(answer), len(pointers(answer))) == ((422, "VALIDATION_FAILED"), 5)
+    assert (await ana.balance(), await bob.balance()) == (500, 0)
 
 
-async def test_an_answer_without_a_body_is_stored_as_one(conn: TrioConnection, caller: UUID) -> None:
-    await guard(caller).run(conn, effect(conn, StoredAnswer(204, b"")))
-    assert await guard(caller).run(conn, effect(conn)) == StoredAnswer(204, b"", replayed=True)
+async def test_a_key_is_its_caller_s_own(site: Site) -> None:
+    admin, other, ana = await site.admin(), await site.admin(), await site.user()
+    for caller in (admin, other):
+        assert not replayed(await credit(caller, ana, "key"))
+    assert await ana.balance() == 1000
 
 
-@pytest.mark.parametrize("other", [{"body": b"{ }"}, {"path": "/sessions/2"}, {"method": "PUT"}])
-async def test_the_same_key_for_something_else_is_refused(
-    conn: TrioConnection, caller: UUID, other: dict[str, bytes | str]
-) -> None:
-    await guard(caller).run(conn, effect(conn))
-    with pytest.raises(IdempotencyKeyReused):
-        await guard(caller, **other).run(conn, effect(conn))  # type: ignore[arg-type]  # each has its type
-    assert await effects(conn) == 1
+async def test_an_answer_is_kept_over_a_log_out(site: Site) -> None:
+    admin, ana = await site.admin(), await site.user()
+    first = await credit(admin, ana, "key")
+    await admin.post("/auth/logout")
+    assert problem(await credit(admin, ana, "key")) == (401, "UNAUTHENTICATED")
+    welcome = await site.client.post("/auth/login", json={"email": admin.email, "password": "correct horse battery"})
+    headers = {"Authorization": f"Bearer {welcome.json()['token']}", "Idempotency-Key": "key"}
+    again = await site.client.post(f"/wallets/{ana.id}/tx", json=CREDIT, headers=headers)
+    assert (again.content, replayed(again)) == (first.content, True)
 
 
-async def test_a_key_is_its_callers_own(conn: TrioConnection, caller: UUID) -> None:
-    await guard(caller).run(conn, effect(conn))
-    other = await guard(await make_caller(conn)).run(conn, effect(conn))
-    assert not other.replayed
-    assert await effects(conn) == 2
+async def test_a_failure_is_not_kept(site: Site) -> None:
+    admin, ana = await site.admin(), await site.user()
+    for _ in range(2):
+        answer = await credit(admin, ana, "key", type="DEBIT")
+        assert (problem(answer), replayed(answer)) == ((402, "INSUFFICIENT_FUNDS"), False)
+    await credit(admin, ana, None)
+    assert (await credit(admin, ana, "key", type="DEBIT")).status_code == 201
+    assert await ana.balance() == 0
 
 
-async def test_path_and_body_do_not_run_into_each_other(conn: TrioConnection, caller: UUID) -> None:
-    assert guard(caller, path="/a", body=b"b").fingerprint != guard(caller, path="/ab", body=b"").fingerprint
+async def test_a_key_whose_request_failed_is_free_for_another(site: Site) -> None:
+    admin, ana = await site.admin(), await site.user()
+    assert problem(await credit(admin, ana, "key", type="DEBIT")) == (402, "INSUFFICIENT_FUNDS")
+    assert (await credit(admin, ana, "key")).status_code == 201
 
 
-async def test_what_fails_is_not_stored_and_may_be_tried_again(conn: TrioConnection, caller: UUID) -> None:
-    async def fail() -> StoredAnswer:
-        await effect(conn)()
-        raise Forbidden
-
-    with pytest.raises(Forbidden):
-        await guard(caller).run(conn, fail)
-    assert (await keys(conn), await effects(conn)) == (0, 0)
-    assert await guard(caller).run(conn, effect(conn)) == ANSWER
+@pytest.mark.parametrize("key", ["!", "~" * 255, '"quoted"', "018f9a2e-0000-7000-8000-000000000000", "a,b;c=d"])
+async def test_any_visible_ascii_is_a_key(site: Site, key: str) -> None:
+    admin, ana = await site.admin(), await site.user()
+    assert [replayed(await credit(admin, ana, key)) for _ in range(2)] == [False, True]
 
 
-async def test_what_the_database_refuses_is_not_stored_and_may_be_tried_again(
-    conn: TrioConnection, caller: UUID
-) -> None:
-    async def fail() -> StoredAnswer:
-        await conn.run("SELECT 1 / 0")
-        return ANSWER
-
-    with pytest.raises(psycopg.errors.DivisionByZero):
-        await guard(caller).run(conn, fail)
-    assert await guard(caller).run(conn, effect(conn)) == ANSWER
-
-
-@define
-class Held:
-    """A unit that waits in the middle of its work."""
-
-    begun: trio.Event = field(factory=trio.Event)
-    go_on: trio.Event = field(factory=trio.Event)
-
-    def of(self, conn: TrioConnection) -> Callable[[], Awaitable[StoredAnswer]]:
-        async def unit() -> StoredAnswer:
-            await effect(conn)()
-            self.begun.set()
-            await self.go_on.wait()
-            return ANSWER
-
-        return unit
+async def test_a_key_is_forgotten_after_a_day(site: Site) -> None:
+    admin, ana = await site.admin(), await site.user()
+    await credit(admin, ana, "key")
+    for hours, forgotten in [(23, 0), (2, 1)]:
+        async with site.pool.connection() as conn:
+            await conn.run(f"UPDATE idempotency_keys SET created_at = created_at - interval '{hours} hours'")
+            assert await forget_old_keys(conn) == forgotten
+    assert not replayed(await credit(admin, ana, "key"))
+    assert await ana.balance() == 1000
 
 
-async def test_a_key_whose_first_request_still_runs_says_so(conn: TrioConnection, pool: Pool, caller: UUID) -> None:
-    held = Held()
-    with trio.fail_after(DEADLINE_S):
-        async with pool.connection() as own, trio.open_nursery() as nursery:
-            nursery.start_soon(guard(caller).run, own, held.of(own))
-            await held.begun.wait()
-            for body in (b"{}", b"other"):
-                with pytest.raises(IdempotencyInProgress) as caught:
-                    await guard(caller, body=body).run(conn, effect(conn))
-                assert caught.value.retry_after_s == 1
-            assert await guard(caller, "another-key").run(conn, effect(conn)) == ANSWER
-            held.go_on.set()
-    assert (await guard(caller).run(conn, effect(conn))).replayed
-    assert await effects(conn) == 2
+# Every call that moves money or changes a session
 
 
-async def test_a_request_that_is_cancelled_leaves_nothing(conn: TrioConnection, pool: Pool, caller: UUID) -> None:
-    held = Held()
-    async with trio.open_nursery() as nursery, pool.connection() as own:
-        nursery.start_soon(guard(caller).run, own, held.of(own))
-        await held.begun.wait()
-        nursery.cancel_scope.cancel()
-    assert (await keys(conn), await effects(conn)) == (0, 0)
-    assert await guard(caller).run(conn, effect(conn)) == ANSWER
+async def test_a_whole_session_can_be_repeated_step_by_step(site: Site) -> None:
+    host, ana, admin = await site.host(), await site.user(money=10_000), await site.admin()
+    pc = await site.pc(host)
+    made: Json = {}
+    for caller, path, body in [
+        (ana, "/sessions", {"pcId": pc, "minutesPurchased": 60}),
+        (ana, "/sessions/{id}/start", None),
+        (ana, "/sessions/{id}/end", {"failureReason": "NONE"}),
+        (admin, "/sessions/{id}/refund", {"amount": 1, "reason": "GOODWILL"}),
+    ]:
+        where = path.format(**made)
+        first, second = [await caller.post(where, json=body, headers={"Idempotency-Key": path}) for _ in range(2)]
+        assert first.is_success, first.text
+        assert (replayed(first), replayed(second)) == (False, True)
+        assert (second.status_code, second.content) == (first.status_code, first.content)
+        made = {"id": first.json()["session"]["id"]} if "session" in first.json() else made
+    transactions = (await ana.get(f"/wallets/{ana.id}/transactions")).json()["items"]
+    assert [tx["reason"] for tx in transactions] == ["GOODWILL", "SESSION_HOLD", "TOP_UP"]
 
 
-async def test_a_crash_in_the_middle_leaves_nothing(conn: TrioConnection, pool: Pool, caller: UUID) -> None:
-    """The daemon, or its connection, dies with the effect done and the answer not yet stored."""
-
-    async def die(own: TrioConnection) -> StoredAnswer:
-        await effect(own)()
-        await conn.run("SELECT pg_terminate_backend(%s)", (own.info.backend_pid,))
-        return ANSWER
-
-    async with pool.connection() as own:
-        with pytest.raises(psycopg.OperationalError):
-            await guard(caller).run(own, lambda: die(own))
-    assert (await keys(conn), await effects(conn)) == (0, 0)
-    assert await guard(caller).run(conn, effect(conn)) == ANSWER
+async def test_a_cancellation_can_be_repeated(site: Site) -> None:
+    ana = await site.user(money=10_000)
+    session = await site.reserved(ana, await site.pc(await site.host()))
+    path, key = f"/sessions/{session}/cancel", {"Idempotency-Key": "key"}
+    assert [replayed(await ana.post(path, headers=key)) for _ in range(2)] == [False, True]
+    assert problem(await ana.post(path)) == (409, "INVALID_STATUS")
+    assert await ana.balance() == 10_000
 
 
-async def test_of_sixteen_at_once_one_has_the_effect(conn: TrioConnection, caller: UUID, conninfo: str) -> None:
-    pool, told = Pool(conninfo, size=16), list[str]()
-
-    async def ask(key: str) -> None:
-        async with pool.connection() as own:
-            try:
-                answer = await guard(caller, key).run(own, effect(own))
-            except OpenDeskError as refusal:
-                told.append(refusal.code)
-            else:
-                told.append("replayed" if answer.replayed else "done")
-
-    for turn in range(10):
-        told.clear()
-        async with trio.open_nursery() as nursery:
-            for _ in range(16):
-                nursery.start_soon(ask, f"key-{turn}")
-        assert told.count("done") == 1
-        assert set(told) <= {"done", "replayed", "IDEMPOTENCY_IN_PROGRESS"}
-        assert await effects(conn) == turn + 1
-    await pool.aclose()
+# At once
 
 
-async def test_a_key_is_forgotten_after_a_day(conn: TrioConnection, caller: UUID) -> None:
-    await guard(caller).run(conn, effect(conn))
-    await conn.run("UPDATE idempotency_keys SET created_at = created_at - interval '23 hours 59 minutes'")
-    assert await forget_old_keys(conn) == 0
-    await conn.run("UPDATE idempotency_keys SET created_at = created_at - interval '2 minutes'")
-    assert await forget_old_keys(conn) == 1
-    assert not (await guard(caller).run(conn, effect(conn))).replayed
+@asynccontextmanager
+async def wallet_held(conn: TrioConnection, ana: Person) -> AsyncIterator[None]:
+    """Whoever would move this wallet's money waits until this is over."""
+    async with conn.transaction():
+        await conn.fetch("SELECT FROM accounts WHERE user_id = %(id)s FOR UPDATE", {"id": ana.id})
+        yield
 
 
-@pytest.mark.parametrize("key", ["", "a" * 256, "with space", "tab\t", "ünï", "line\n", "\x7f"])
-def test_an_odd_key_is_refused(key: str) -> None:
-    with pytest.raises(ValidationFailed):
-        guard(UUID(int=1), key)
+async def waits_for_a_lock(site: Site) -> None:
+    async with site.pool.connection() as conn:
+        waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                if await conn.fetch_one(waiting) is not None:
+                    return
+                await trio.sleep(POLL_S)
 
 
-@pytest.mark.parametrize("key", ["a", "a" * 255, "!~", "';DROP-TABLE-users;--", "%s"])
-async def test_any_visible_key_is_taken(conn: TrioConnection, caller: UUID, key: str) -> None:
-    await guard(caller, key).run(conn, effect(conn))
-    assert (await guard(caller, key).run(conn, effect(conn))).replayed
+async def test_while_the_first_runs_the_second_is_told_so(site: Site, conn: TrioConnection) -> None:
+    admin, ana = await site.admin(), await site.user()
+    answers: list[httpx.Response] = []
+
+    async def first() -> None:
+        answers.append(await credit(admin, ana, "key"))
+
+    async with trio.open_nursery() as nursery, wallet_held(conn, ana):
+        nursery.start_soon(first)
+        await waits_for_a_lock(site)
+        running = await credit(admin, ana, "key")
+        assert (problem(running), running.headers["retry-after"]) == (RUNNING, "1")
+        assert problem(await credit(admin, ana, "key", amount=1)) == RUNNING
+        assert answers == []
+    assert answers[0].status_code == 201
+    again = await credit(admin, ana, "key")
+    assert (replayed(again), again.content) == (True, answers[0].content)
+    assert await ana.balance() == 500
+
+
+async def test_of_many_at_once_one_has_effect(site: Site) -> None:
+    admin, ana = await site.admin(), await site.user()
+    answers: list[httpx.Response] = []
+
+    async def one() -> None:
+        answers.append(await credit(admin, ana, "key"))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(16):
+            nursery.start_soon(one)
+    made = [answer for answer in answers if answer.status_code == 201]
+    assert {problem(answer) for answer in answers if answer.status_code != 201} <= {RUNNING}
+    assert [replayed(answer) for answer in made].count(False) == 1
+    assert len({answer.content for answer in made}) == 1
+    assert await ana.balance() == 500
+
+
+async def test_what_is_cut_off_leaves_neither_key_nor_effect(site: Site, conn: TrioConnection) -> None:
+    admin, ana = await site.admin(), await site.user()
+
+    told = trio.Event()
+
+    async def cut_off() -> None:
+        assert problem(await credit(admin, ana, "key")) == (503, "DATABASE_UNAVAILABLE")
+        told.set()
+
+    async with trio.open_nursery() as nursery, wallet_held(conn, ana):
+        nursery.start_soon(cut_off)
+        await waits_for_a_lock(site)
+        kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        await conn.fetch(kill)
+        await told.wait()
+    assert await ana.balance() == 0
+    assert not replayed(await credit(admin, ana, "key"))
+    assert await ana.balance() == 500

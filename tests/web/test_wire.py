@@ -118,7 +118,7 @@ def text(schema: Json) -> st.SearchStrategy[str]:
         return st.uuids().map(str)
     least, most = schema.get("minLength", 0), schema.get("maxLength", 1000)
     return (
-        st.from_regex(schema["pattern"], fullmatch=True)
+        st.from_regex(str(schema["pattern"]), fullmatch=True)
         .map(lambda made: made[:most])
         .filter(lambda made: len(made) >= least and jsonschema_rs.is_valid(schema, made))
     )

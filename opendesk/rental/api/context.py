@@ -42,7 +42,7 @@ class Rental:
     terms: Terms
     metrics: Metrics
     clock: Callable[[], datetime]
-    listening_since: Callable[[], datetime | None]
+    listening_since: Callable[[datetime], datetime]
 
     async def with_balance(self, conn: TrioConnection, tx: Tx) -> TxAnswer:
         wallet = await wallets.by_user(conn, tx.user_id, currency=self.terms.currency)

@@ -116,7 +116,8 @@ class Sessions:
             who,
             claim,
             heartbeat_timeout=self._on.terms.heartbeat_timeout,
-            listening_since=self._on.listening_since(),
+            # A daemon that has only just come has heard nobody yet: silence proves nothing to it.
+            listening_since=self._on.listening_since(found.now),
         )
         session = await self._close(conn, decided)
         assert session.settlement is not None

@@ -1,0 +1,68 @@
+"""Every benchmark runs, in a size that shows only that it does; how fast anything was is not looked at."""
+
+import json
+import math
+from pathlib import Path
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import trio
+
+from scripts.benchmarks.__main__ import BENCHES
+from scripts.benchmarks.report import Report, less_is_better, more_is_better, only_told
+
+ROOT = Path(__file__).parents[2]
+# The slowest takes some 15 s; a machine that does other things as well takes a few times that.
+PATIENCE_S = 240
+
+
+async def bench(*arguments: str) -> str:
+    """What `scripts/bench` runs once there is an environment: this one."""
+    command = [sys.executable, "-m", "scripts.benchmarks", *arguments]
+    with trio.fail_after(PATIENCE_S):
+        done = await trio.run_process(command, cwd=ROOT, capture_stdout=True, stderr=subprocess.STDOUT, check=False)
+    said = done.stdout.decode()
+    assert done.returncode == 0, said
+    return said
+
+
+@pytest.mark.parametrize("name", list(BENCHES))
+async def test_benchmark_tells_its_rows_as_json(name: str) -> None:
+    told: dict[str, Any] = json.loads((await bench(name, "--quick", "--json")).splitlines()[-1])
+    assert told.keys() == {"name", "rows", "ratio", "machine"}
+    assert told["name"] == name
+    assert told["rows"]
+    assert told["machine"]
+    for row in told["rows"]:
+        assert row.keys() == {"work", "unit", "ours", "peer", "peer_name", "ratio"}
+        assert math.isfinite(row["ours"])
+        assert (row["peer"] is None) == (row["peer_name"] is None) == (row["ratio"] is None)
+    assert told["ratio"] in [row["ratio"] for row in told["rows"] if row["ratio"] is not None]
+
+
+async def test_list_names_every_benchmark() -> None:
+    said = await bench("--list")
+    assert [name for name in BENCHES if name in said] == list(BENCHES)
+
+
+def test_a_ratio_is_larger_when_ours_is_better() -> None:
+    assert more_is_better("", "", 200, 100, "peer").ratio == 2
+    assert less_is_better("", "", 50, 100, "peer").ratio == 2
+
+
+def test_the_outer_ratio_is_the_worst_of_the_rows_that_have_a_bar() -> None:
+    rows = [
+        more_is_better("", "", 3, 1, "peer", bar=2),
+        more_is_better("", "", 4, 1, "peer", bar=5),
+        more_is_better("", "", 1, 2, "peer"),
+        only_told("", "", 7),
+    ]
+    assert Report("x", rows).ratio == 3
+    assert [row.met for row in rows] == [True, False, None, None]
+
+
+def test_without_a_bar_the_outer_ratio_is_the_worst_of_all() -> None:
+    rows = [more_is_better("", "", 4, 1, "peer"), only_told("", "", 7), more_is_better("", "", 1, 2, "peer")]
+    assert Report("x", rows).ratio == 0.5

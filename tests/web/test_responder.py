@@ -1,0 +1,122 @@
+"""Whose word on the caller counts, and which browsers may read."""
+
+from ipaddress import ip_network
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+import pytest
+
+from opendesk.web.responder import UNIX, Origins, Proxies, web_request
+
+PROXIES = Proxies((ip_network("10.0.0.0/8"), ip_network("127.0.0.1"), ip_network("fd00::/8")))
+NONE = Proxies(())
+
+
+@pytest.mark.parametrize(
+    ("proxies", "peer", "forwarded", "address", "hearsay"),
+    [
+        # Nobody in between, or nobody that we trust.
+        (NONE, "203.0.113.1", None, "203.0.113.1", False),
+        (NONE, "203.0.113.1", "198.51.100.1", "203.0.113.1", True),
+        (NONE, "127.0.0.1", "198.51.100.1", "127.0.0.1", True),
+        (PROXIES, "203.0.113.1", "198.51.100.1", "203.0.113.1", True),
+        (PROXIES, "203.0.113.1", "127.0.0.1", "203.0.113.1", True),
+        # One proxy, several, and what a client made up before them.
+        (PROXIES, "10.0.0.1", "203.0.113.1", "203.0.113.1", False),
+        (PROXIES, "10.0.0.1", "203.0.113.1, 10.0.0.2", "203.0.113.1", False),
+        (PROXIES, "10.0.0.1", "1.1.1.1, 203.0.113.1 ,10.0.0.2", "203.0.113.1", False),
+        (PROXIES, "10.0.0.1", "127.0.0.1, 203.0.113.1", "203.0.113.1", False),
+        (PROXIES, "fd00::1", "2001:db8::1", "2001:db8::1", False),
+        # Nobody but proxies.
+        (PROXIES, "10.0.0.1", None, "10.0.0.1", False),
+        (PROXIES, "127.0.0.1", "127.0.0.1", "127.0.0.1", False),
+        (PROXIES, "10.0.0.1", "10.0.0.2", "10.0.0.2", False),
+        # What is no address ends the walk, and makes what is behind it a rumour.
+        (PROXIES, "10.0.0.1", "unknown", "10.0.0.1", True),
+        (PROXIES, "10.0.0.1", "203.0.113.1:4711", "10.0.0.1", True),
+        (PROXIES, "10.0.0.1", "203.0.113.1, , 10.0.0.2", "10.0.0.2", True),
+        (PROXIES, "10.0.0.1", "", "10.0.0.1", True),
+        (PROXIES, "10.0.0.1", "unix", "10.0.0.1", True),
+        # The other end of a Unix socket is a program of this machine.
+        (NONE, UNIX, None, UNIX, False),
+        (NONE, UNIX, "203.0.113.1", "203.0.113.1", False),
+        (NONE, UNIX, "1.1.1.1, 203.0.113.1", "203.0.113.1", False),
+    ],
+)
+def test_the_caller_is_the_nearest_that_is_no_proxy_of_ours(
+    proxies: Proxies, peer: str, forwarded: str | None, address: str, hearsay: object
+) -> None:
+    assert proxies.caller(peer, forwarded) == (address, hearsay)
+
+
+@given(st.text(max_size=60))
+def test_whatever_a_stranger_says_the_stranger_s_address_counts(forwarded: str) -> None:
+    assert PROXIES.caller("203.0.113.1", forwarded) == ("203.0.113.1", True)
+
+
+@given(st.text("0123456789.,: abcdefunkow%", max_size=60))
+def test_a_proxy_s_word_gives_an_address(forwarded: str) -> None:
+    address, _ = PROXIES.caller("10.0.0.1", forwarded)
+    assert PROXIES.trusts(address) or address in forwarded
+
+
+# The request
+
+
+def scope(**changes: Any) -> dict[str, Any]:
+    base = {"method": "GET", "path": "/pcs", "query_string": b"", "headers": [], "client": ("203.0.113.1", 5)}
+    return {**base, **changes}
+
+
+def read(**changes: Any) -> Any:
+    return web_request(scope(**changes), b"", proxies=PROXIES, request_id=lambda sent: sent or "made")
+
+
+def test_fields_of_one_name_are_one() -> None:
+    fields = [(b"a", b"1"), (b"x-forwarded-for", b"1.1.1.1"), (b"a", b"2"), (b"x-forwarded-for", b"203.0.113.9")]
+    request = read(headers=fields, client=("10.0.0.1", 5))
+    assert request.headers == {"a": "1, 2", "x-forwarded-for": "1.1.1.1, 203.0.113.9"}
+    assert (request.address, request.hearsay) == ("203.0.113.9", False)
+
+
+def test_without_a_client_it_is_a_unix_socket() -> None:
+    assert read(client=None).address == UNIX
+
+
+@pytest.mark.parametrize(
+    ("query", "pairs"),
+    [
+        (b"", ()),
+        (b"a=1&b=&c&a=%C3%A9+x", (("a", "1"), ("b", ""), ("c", ""), ("a", "é x"))),
+        (b"&".join([b"a=1"] * 20), (("a", "1"),) * 20),
+        (b"&".join([b"a=1"] * 21), None),
+        (b"a=%FF", None),
+        (b"a=%ED%A0%80", None),
+        (b"a=\xff", None),
+        (b"a=%", (("a", "%"),)),
+    ],
+)
+def test_a_query_is_read_or_it_is_none(query: bytes, pairs: Any) -> None:
+    assert read(query_string=query).query == pairs
+
+
+# Origins
+
+
+def test_origins_are_told_apart_to_the_letter() -> None:
+    origins = Origins(frozenset({"https://a.example", "http://localhost:3000"}))
+    for origin in origins.allowed:
+        assert dict(origins.headers(origin))["Access-Control-Allow-Origin"] == origin
+    for other in (
+        None,
+        "",
+        "null",
+        "*",
+        "https://a.example.evil",
+        "https://A.example",
+        "http://a.example",
+        "https://a.example:443",
+    ):
+        assert origins.headers(other) == (("Vary", "Origin"),)
+    assert Origins(frozenset()).headers("https://a.example") == ()
