@@ -34,6 +34,15 @@ TRANSPORT: Final = {
     "tcp_user_timeout": 15_000,
 }
 
+# The same from the server's side: a daemon that vanished in the midst of a transaction must not hold its locks for two hours.
+# In seconds, and ms for the first.
+SESSION: Final = {
+    "idle_in_transaction_session_timeout": 30_000,
+    "tcp_keepalives_idle": 10,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 2,
+}
+
 # Whether the database answers: /health/ready wants to know now, the log and the metrics soon, and sooner when it is back.
 PING_S: Final = 2.0
 WATCH_PERIOD_S: Final = 2.0
@@ -104,8 +113,7 @@ async def grant_to(conninfo: str, role: str) -> None:
 
 @asynccontextmanager
 async def open_pool(conninfo: str, settings: Settings) -> AsyncIterator[Pool]:
-    limited = _with_limits(conninfo)
-    ready = with_options(limited, search_path="opendesk", statement_timeout_ms=STATEMENT_TIMEOUT_MS)
+    ready = with_options(_with_limits(conninfo), search_path="opendesk", statement_timeout_ms=STATEMENT_TIMEOUT_MS)
     pool = Pool(ready, size=settings.relay_db_pool_size, idle_s=settings.relay_db_idle_ms / 1000)
     try:
         yield pool
@@ -115,7 +123,10 @@ async def open_pool(conninfo: str, settings: Settings) -> AsyncIterator[Pool]:
 
 def _with_limits(conninfo: str) -> str:
     given = conninfo_to_dict(conninfo)
-    return make_conninfo(conninfo, **{name: limit for name, limit in TRANSPORT.items() if name not in given})
+    missing = {name: limit for name, limit in TRANSPORT.items() if name not in given}
+    # Of two of a name the later wins: that is the operator's.
+    options = [*(f"-c {name}={limit}" for name, limit in SESSION.items()), str(given.get("options", ""))]
+    return make_conninfo(conninfo, **missing, options=" ".join(options).strip())
 
 
 async def answers(pool: Pool) -> bool:

@@ -5,6 +5,8 @@ costs more than the statement's own work. Here the converted query and the conve
 """
 
 from collections.abc import Callable
+from functools import lru_cache
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from psycopg import errors as e
@@ -98,5 +100,21 @@ _WITH_ROWS_OR_WITHOUT = frozenset({ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, 
 
 def make_rows(result: PGresult, rows: list[tuple[Any, ...]], row: Callable[..., T]) -> list[T]:
     """Rows as what `row` makes of their columns, passed by name."""
-    names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
-    return [row(**dict(zip(names, values, strict=True))) for values in rows]
+    make = _maker(row, tuple([result.fname(column) for column in range(result.nfields)]))
+    return [make(values) for values in rows]
+
+
+@lru_cache(MAX_QUERIES)
+def _maker(row: Callable[..., T], columns: tuple[bytes | None, ...]) -> Callable[[tuple[Any, ...]], T]:
+    names = [(column or b"").decode() for column in columns]
+    if names == _parameters(row)[: len(names)]:
+        return lambda values: row(*values)  # the same, in half the time
+    return lambda values: row(**dict(zip(names, values, strict=True)))
+
+
+def _parameters(row: Callable[..., Any]) -> list[str]:
+    try:
+        parameters = signature(row).parameters.values()
+    except ValueError:  # a builtin that doesn't tell, such as dict
+        return []
+    return [parameter.name for parameter in parameters if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD]

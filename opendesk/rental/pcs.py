@@ -57,19 +57,21 @@ _DELETE = """
 class PcOffer:
     """What a host says of a PC."""
 
-    name: Annotated[str, Meta(min_length=1, max_length=80)]
+    name: Annotated[str, Meta(min_length=1, max_length=80, examples=["Living room"])]
     level: Level
-    cpu: Text
-    ram_gb: Annotated[int, Meta(ge=1, le=100_000)]
-    gpu: Text
-    vram_gb: Annotated[int, Meta(ge=0, le=100_000)]
-    storage_type: Text
-    internet_upload_mbps: Annotated[int, Meta(ge=0, le=10_000_000)]
-    price_per_hour: Annotated[int, Meta(ge=0, le=10_000_000, description="minor units; 0 is free")]
-    categories: Tags = ()
-    software_tags: Tags = ()
+    cpu: Annotated[Text, Meta(examples=["Ryzen 7 7800X3D"])]
+    ram_gb: Annotated[int, Meta(ge=1, le=100_000, examples=[32])]
+    gpu: Annotated[Text, Meta(examples=["RTX 4070"])]
+    vram_gb: Annotated[int, Meta(ge=0, le=100_000, examples=[12])]
+    storage_type: Annotated[Text, Meta(examples=["SSD"])]
+    internet_upload_mbps: Annotated[int, Meta(ge=0, le=10_000_000, examples=[100])]
+    price_per_hour: Annotated[int, Meta(ge=0, le=10_000_000, description="minor units; 0 is free", examples=[2400])]
+    categories: Annotated[Tags, Meta(examples=[["games"]])] = ()
+    software_tags: Annotated[Tags, Meta(examples=[["Blender"]])] = ()
     description: Annotated[str, Meta(max_length=4000)] = ""
-    local_pc_id: Text | None = None
+    local_pc_id: Annotated[Text, Meta(description="the host's own name for it; unique among the host's PCs")] | None = (
+        None
+    )
     connection_host: HostName | None = None
     connection_port: Port | None = None
 

@@ -186,15 +186,17 @@ class _Document:
         errors = sorted(errors, key=lambda error: error.code)
         name = "Or".join(error.__name__ for error in errors)
         codes = [error.code for error in errors]
-        headers = ["X-Request-ID"]
+        headers = _header_references(["X-Request-ID"])
         if status == HTTPStatus.UNAUTHORIZED:
-            headers.append("WWW-Authenticate")
-        if status in _WAITING or IdempotencyInProgress in errors:
-            headers.append("Retry-After")
+            headers |= _header_references(["WWW-Authenticate"])
+        if status in _WAITING:
+            headers |= {"Retry-After": {"required": True, **_HEADERS["Retry-After"]}}
+        elif IdempotencyInProgress in errors:
+            headers |= _header_references(["Retry-After"])
         own = {"properties": {"status": {"const": status}, "code": {"enum": codes}}}
         self.responses[name] = {
             "description": "\n".join(f"- `{error.code}`: {error.title()}" for error in errors),
-            "headers": _header_references(headers),
+            "headers": headers,
             "content": {PROBLEM_JSON: {"schema": {"allOf": [self.schemas.of(Problem, asked=False), own]}}},
         }
         return {"$ref": f"#/components/responses/{name}"}

@@ -81,9 +81,7 @@ async def drive(served: Served, work: Work) -> Done:
             used = served.cpu() - before
     done = Done(**heard, cpu=used)
     if done.failed:
-        raise RuntimeError(
-            f"process {served.process.pid} ({served.process.cmdline()}): {done.failed} of {done.requests} requests failed, the first: {done.first_failure}"
-        )
+        raise RuntimeError(f"{done.failed} of {done.requests} requests failed, the first: {done.first_failure}")
     return done
 
 

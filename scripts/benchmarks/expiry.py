@@ -60,7 +60,7 @@ _LEFT: Final = """
 """
 _LATER: Final = "SELECT now() + %(seconds)s * interval '1 second'"
 # Due sessions that were put in from outside are seen by the next look: here within a second, as one started here would be.
-_ENVIRON: Final = {"SESSION_EXPIRATION_INTERVAL_MS": "1000", "HOST_HEARTBEAT_TIMEOUT_MS": "3600000"}
+_ENVIRON: Final = {"SESSION_EXPIRATION_INTERVAL_MS": "1000"}
 
 
 @frozen

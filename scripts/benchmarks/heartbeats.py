@@ -37,9 +37,6 @@ _SERVERS: Final = {
 # The fused one is no way that anybody would write it: it is told to show what is due to the batch alone.
 _WITH_BAR: Final = (_STOCK, _OWN_SERVER)
 
-# Who is silent while the others are measured is no news.
-_PATIENT: Final = {"HOST_HEARTBEAT_TIMEOUT_MS": "3600000"}
-
 
 async def measure(size: Size) -> Report:
     """The peers are the daemon with another handler: it looks the caller up, as every call does, and writes by one UPDATE."""
@@ -54,10 +51,7 @@ async def measure(size: Size) -> Report:
             connections=max(1, work.connections // PEERS_PART),
             rate=hosts / PERIOD_S / PEERS_PART,
         )
-        servers = {
-            name: await stack.enter_async_context(serving(base, command, environ=_PATIENT))
-            for name, command in _SERVERS.items()
-        }
+        servers = {name: await stack.enter_async_context(serving(base, command)) for name, command in _SERVERS.items()}
         works = {name: work if name == _OURS else part for name in servers}
         for name, server in servers.items():
             await drive(server, evolve(works[name], seconds=size.seconds(float(PERIOD_S))))  # every host once

@@ -7,7 +7,6 @@ from typing import Final
 from attrs import frozen
 import psutil
 
-# A round in which less than this was done tells nothing about a percentile.
 PERCENTILE: Final = 0.99
 
 

@@ -60,16 +60,17 @@ class Gate:
     async def _accept(self, listener: trio.SocketListener) -> None:
         with suppress(trio.ClosedResourceError):
             while True:
-                self.nursery.start_soon(self._pass_on, await listener.accept())
+                client, scope = await listener.accept(), trio.CancelScope()
+                self._passing.add(scope)  # from now on: one that is only about to be passed on is cut as well
+                self.nursery.start_soon(self._pass_on, client, scope)
 
-    async def _pass_on(self, client: trio.SocketStream) -> None:
+    async def _pass_on(self, client: trio.SocketStream, scope: trio.CancelScope) -> None:
         if self.lose:
             self.lose -= 1
             async with client:
                 await client.receive_some()
             return
-        with trio.CancelScope() as scope:
-            self._passing.add(scope)
+        with scope:
             async with client:
                 await self._flow.wait()
                 async with await trio.open_unix_socket(self.target) as server, trio.open_nursery() as nursery:

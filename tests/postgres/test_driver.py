@@ -33,6 +33,12 @@ class Thing:
     s: str
 
 
+@frozen(kw_only=True)
+class Keywords:
+    i: int
+    s: str
+
+
 class Pair(NamedTuple):
     i: int
     s: str
@@ -45,6 +51,9 @@ async def test_fetch_gives_rows_as_tuples_dicts_and_values(conn: TrioConnection)
     assert await conn.fetch(query, params, row=Thing) == [Thing(3, "três")]
     assert await conn.fetch_one(query, params, row=Pair) == Pair(3, "três")
     assert await conn.fetch_one(query, params) == (3, "três")
+    swapped = "SELECT %(s)s AS s, %(i)s::int AS i"
+    assert await conn.fetch(swapped, params, row=Thing) == [Thing(3, "três")]
+    assert await conn.fetch(swapped, params, row=Keywords) == [Keywords(i=3, s="três")]
     assert await conn.fetch_one("SELECT 1 WHERE false") is None
     assert await conn.fetch("SELECT i FROM generate_series(1, 3) i") == [(1,), (2,), (3,)]
 

@@ -154,6 +154,9 @@ async def test_a_close_that_waits_for_a_pc_has_written_nothing_yet(conn: TrioCon
     decided = [closing.expire(await sessions.snapshot(conn, session.id)) for session in rented]
     async with pool.connection() as a, pool.connection() as b, trio.open_nursery() as nursery:
         nursery.cancel_scope.deadline = trio.current_time() + DEADLINE_S
+        await b.run(
+            "SET enable_hashjoin = off"
+        )  # which would lock all PCs by itself, and which the planner may leave any day
         async with a.transaction():
             await a.run("SELECT FROM pcs WHERE id = %s FOR UPDATE", (second.pc,))
             nursery.start_soon(sessions.close, b, decided)

@@ -183,7 +183,7 @@ async def test_a_servers_restart_is_survived_and_what_fell_due_meanwhile_is_done
 ) -> None:
     server = Server(data_dir, nursery)
     await server.begin()
-    daemon = await start(folder, DATABASE_URL=url_of(server.conninfo))
+    daemon = await start(folder, DATABASE_URL=url_of(server.conninfo), SESSION_EXPIRATION_INTERVAL_MS="100")
     async with connection(server.conninfo) as conn:
         people = await settle_in(daemon.http, conn)
         session = await rent(people.client, people.pc_id, minutes=1)

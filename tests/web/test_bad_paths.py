@@ -1,7 +1,6 @@
 """Queries, ids, paths, methods and keys that don't fit. Bodies are in test_bad_input.py."""
 
 import httpx
-import pytest
 
 from tests.web.site import Site, pointers, problem
 
@@ -56,7 +55,7 @@ ODD_QUERIES = [
 async def test_a_query_that_does_not_fit_is_refused(site: Site) -> None:
     for query, where in ODD_QUERIES:
         answer = await site.client.get(f"/pcs?{query}")
-        assert (problem(answer), pointers(answer)) == (UNFIT, [where])
+        assert (problem(answer), pointers(answer)) == (UNFIT, [where]), query
 
 
 FINE_QUERIES = ["", "&", "&&", "category=%F0%9F%98%80", "limit=007", "cursor=" + "_" * 22]
@@ -64,7 +63,7 @@ FINE_QUERIES = ["", "&", "&&", "category=%F0%9F%98%80", "limit=007", "cursor=" +
 
 async def test_a_query_that_fits_in_an_odd_way_is_taken(site: Site) -> None:
     for query in FINE_QUERIES:
-        assert (await site.client.get(f"/pcs?{query}")).status_code == 200
+        assert (await site.client.get(f"/pcs?{query}")).status_code == 200, query
 
 
 async def test_calls_without_a_query_take_none(site: Site) -> None:
@@ -97,15 +96,15 @@ NO_IDS = [
 
 
 async def test_what_is_no_id_names_nothing(site: Site) -> None:
+    ana, admin = await site.user(), await site.admin()
     for text in NO_IDS:
-        ana = await site.user()
         for path in (f"/pcs/{text}", f"/hosts/{text}/pcs", f"/wallets/{text}", f"/sessions/{text}"):
             url = httpx.URL(site.url).copy_with(raw_path=path.encode())
-            assert problem(await ana.get(str(url))) == (404, "NOT_FOUND")
+            assert problem(await ana.get(str(url))) == (404, "NOT_FOUND"), path
         for path in (f"/hosts/{text}/heartbeat", f"/sessions/{text}/start", f"/wallets/{text}/tx"):
             url = httpx.URL(site.url).copy_with(raw_path=path.encode())
-            answer = await (await site.admin()).post(str(url), json={"type": "CREDIT", "amount": 1, "reason": "X"})
-            assert problem(answer)[0] in {404, 422}
+            answer = await admin.post(str(url), json={"type": "CREDIT", "amount": 1, "reason": "X"})
+            assert problem(answer)[0] in {404, 422}, path
 
 
 async def test_ids_are_read_in_either_case(site: Site) -> None:
@@ -129,7 +128,7 @@ ODD_PATHS = [
 async def test_odd_paths_do_no_harm(site: Site) -> None:
     for path, expected in ODD_PATHS:
         answer = await site.client.get(httpx.URL(site.url).copy_with(raw_path=path))
-        assert answer.status_code == expected
+        assert answer.status_code == expected, path
         if expected != 200:
             problem(answer)
 
@@ -151,13 +150,13 @@ ODD_KEYS = [b"", b"a b", b"\xff", b"x" * 256, b"a\tb", "é".encode()]
 
 
 async def test_an_odd_idempotency_key_is_refused(site: Site) -> None:
+    admin, ana = await site.admin(), await site.user()
     for key in ODD_KEYS:
-        admin, ana = await site.admin(), await site.user()
         headers = [(b"Authorization", f"Bearer {admin.token}".encode()), (b"Idempotency-Key", key)]
         move = {"type": "CREDIT", "amount": 1, "reason": "TOP_UP"}
         answer = await site.client.post(f"/wallets/{ana.id}/tx", json=move, headers=headers)
-        assert (problem(answer), pointers(answer)) == (UNFIT, ["/Idempotency-Key"])
-        assert await ana.balance() == 0
+        assert (problem(answer), pointers(answer)) == (UNFIT, ["/Idempotency-Key"]), key
+    assert await ana.balance() == 0
 
 
 async def test_two_idempotency_keys_are_none(site: Site) -> None:
