@@ -27,6 +27,9 @@ log = structlog.get_logger()
 LAG_PERIOD_S = 1.0
 LAG_THRESHOLD_S = 0.25
 
+# Of SHUTDOWN_GRACE_MS.
+DATABASE_STOP_S = 1.0
+
 
 async def run(
     settings: Settings,
@@ -47,10 +50,14 @@ async def run(
         with stop.starting:
             async with database.serving_database(settings) as conninfo:
                 await _bring_up_to_date(conninfo)
-                async with database.open_pool(conninfo, settings) as pool, trio.open_nursery() as timers:
+                async with (
+                    database.open_pool(conninfo, settings) as pool,
+                    database.open_pool(conninfo, settings, size=database.UPKEEP_CONNECTIONS) as upkeep,
+                    trio.open_nursery() as timers,
+                ):
                     metrics.watch_pool(lambda: PoolNumbers(pool.stats.size, pool.stats.idle, pool.stats.waiting))
-                    services = await wire(settings, pool, metrics, ready=partial(_parts, pool, stop))
-                    _start_timers(timers, services, pool, metrics, environ)
+                    services = await wire(settings, pool, upkeep, metrics, ready=partial(_parts, upkeep, stop))
+                    _start_timers(timers, services, upkeep, metrics, environ)
                     async with trio.open_nursery() as web:
                         serve = partial(_serve_web, settings, services, stop, certificate, environ)
                         urls = [_plain(url) for url in await web.start(serve)]
@@ -127,13 +134,18 @@ def _start_timers(
     nursery: trio.Nursery, services: Services, pool: Pool, metrics: Metrics, environ: Mapping[str, str]
 ) -> None:
     timers: Timers = services.timers
+
+    def lagged(late_s: float) -> None:
+        metrics.loop_lagged(late_s)
+        timers.lagged(late_s)
+
     running: dict[str, Callable[[], Awaitable[None]]] = {
         "heartbeats": services.heartbeats.run,
         "expiry": timers.expiry,
         "host_timeout": timers.host_timeout,
         "retention": timers.retention,
         "database": partial(database.watch, pool, metrics),
-        "lag": partial(lag_canary, LAG_PERIOD_S, LAG_THRESHOLD_S, observe=metrics.loop_lagged),
+        "lag": partial(lag_canary, LAG_PERIOD_S, LAG_THRESHOLD_S, observe=lagged),
         "watchdog": partial(_feed_watchdog, environ),
     }
     for name, service in running.items():
@@ -165,7 +177,7 @@ async def _serve_web(
         services.app,
         bind=_listening(settings, environ),
         stop=stop.wait,
-        grace_s=settings.shutdown_grace_ms / 1000,
+        grace_s=_grace_s(settings),
         tls=certificate,
         task_status=task_status,
     )
@@ -181,6 +193,12 @@ def _listening(settings: Settings, environ: Mapping[str, str]) -> list[socket.so
     except (OSError, ValueError) as error:
         where = " ".join(passed) or f"{settings.listen_address} (BIND, PORT)"
         raise CannotStart(f"can't listen at {where}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _grace_s(settings: Settings) -> float:
+    """What requests may take: the rest is for the database to stop."""
+    grace_s = settings.shutdown_grace_ms / 1000
+    return grace_s - min(DATABASE_STOP_S, grace_s / 2)
 
 
 def _certificate(settings: Settings) -> Certificate | None:

@@ -41,7 +41,12 @@ SESSION: Final = {
     "tcp_keepalives_idle": 10,
     "tcp_keepalives_interval": 5,
     "tcp_keepalives_count": 2,
+    # What the statements rely on; a role or a database may have another default.
+    "default_transaction_isolation": "read\\ committed",
 }
+
+# Heartbeats, timers and the look after the database have connections of their own: callers in a crowd must not keep hosts from being heard.
+UPKEEP_CONNECTIONS: Final = 4
 
 # Whether the database answers: /health/ready wants to know now, the log and the metrics soon, and sooner when it is back.
 PING_S: Final = 2.0
@@ -112,9 +117,9 @@ async def grant_to(conninfo: str, role: str) -> None:
 
 
 @asynccontextmanager
-async def open_pool(conninfo: str, settings: Settings) -> AsyncIterator[Pool]:
+async def open_pool(conninfo: str, settings: Settings, *, size: int | None = None) -> AsyncIterator[Pool]:
     ready = with_options(_with_limits(conninfo), search_path="opendesk", statement_timeout_ms=STATEMENT_TIMEOUT_MS)
-    pool = Pool(ready, size=settings.relay_db_pool_size, idle_s=settings.relay_db_idle_ms / 1000)
+    pool = Pool(ready, size=size or settings.relay_db_pool_size, idle_s=settings.relay_db_idle_ms / 1000)
     try:
         yield pool
     finally:

@@ -47,11 +47,17 @@ class Services:
 
 
 async def wire(
-    settings: Settings, pool: Pool, metrics: Metrics, *, ready: Callable[[], Awaitable[Mapping[str, bool]]]
+    settings: Settings,
+    pool: Pool,
+    upkeep: Pool,
+    metrics: Metrics,
+    *,
+    ready: Callable[[], Awaitable[Mapping[str, bool]]],
 ) -> Services:
+    """Calls take their connections from `pool`, heartbeats and timers theirs from `upkeep`."""
     tokens = Tokens(await _jwt_secret(settings, pool), settings.jwt_expires_in)
-    heartbeats = Heartbeats(pool, metrics)
-    timers = Timers(pool, _periods(settings), heartbeats, metrics)
+    heartbeats = Heartbeats(upkeep, metrics)
+    timers = Timers(upkeep, _periods(settings), heartbeats, metrics)
     api = rental.Rental(
         pool=pool,
         tokens=tokens,

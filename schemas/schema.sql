@@ -175,6 +175,7 @@ CREATE TABLE opendesk.hosts (
     sessions_completed integer DEFAULT 0 NOT NULL,
     sessions_dropped integer DEFAULT 0 NOT NULL,
     last_drop_at timestamp with time zone,
+    timed_out_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT hosts_reliability_score_check CHECK (((reliability_score >= 0) AND (reliability_score <= 100)))
 )
@@ -676,7 +677,7 @@ CREATE TRIGGER entries_posted AFTER INSERT ON opendesk.entries REFERENCING NEW T
 -- Name: sessions sessions_settled; Type: TRIGGER; Schema: opendesk; Owner: -
 --
 
-CREATE TRIGGER sessions_settled BEFORE UPDATE ON opendesk.sessions FOR EACH ROW WHEN (((old.retained IS NOT NULL) AND ((((((((((old.end_reason IS DISTINCT FROM new.end_reason) OR (old.failure_reason IS DISTINCT FROM new.failure_reason)) OR (old.claimed_failure_reason IS DISTINCT FROM new.claimed_failure_reason)) OR (old.minutes_used IS DISTINCT FROM new.minutes_used)) OR (old.proportional IS DISTINCT FROM new.proportional)) OR (old.platform_fee IS DISTINCT FROM new.platform_fee)) OR (old.host_payout IS DISTINCT FROM new.host_payout)) OR (old.penalty IS DISTINCT FROM new.penalty)) OR (old.client_credit IS DISTINCT FROM new.client_credit)) OR (old.retained IS DISTINCT FROM new.retained)))) EXECUTE FUNCTION opendesk.refuse('a session that is over stays as it was');
+CREATE TRIGGER sessions_settled BEFORE UPDATE ON opendesk.sessions FOR EACH ROW WHEN (((old.retained IS NOT NULL) AND ((new.refunded < old.refunded) OR ((((((((((((((old.created_at IS DISTINCT FROM new.created_at) OR (old.start_at IS DISTINCT FROM new.start_at)) OR (old.end_at IS DISTINCT FROM new.end_at)) OR (old.ended_at IS DISTINCT FROM new.ended_at)) OR (old.end_reason IS DISTINCT FROM new.end_reason)) OR (old.failure_reason IS DISTINCT FROM new.failure_reason)) OR (old.claimed_failure_reason IS DISTINCT FROM new.claimed_failure_reason)) OR (old.minutes_used IS DISTINCT FROM new.minutes_used)) OR (old.proportional IS DISTINCT FROM new.proportional)) OR (old.platform_fee IS DISTINCT FROM new.platform_fee)) OR (old.host_payout IS DISTINCT FROM new.host_payout)) OR (old.penalty IS DISTINCT FROM new.penalty)) OR (old.client_credit IS DISTINCT FROM new.client_credit)) OR (old.retained IS DISTINCT FROM new.retained))))) EXECUTE FUNCTION opendesk.refuse('a session that is over stays as it was');
 
 
 --

@@ -84,7 +84,8 @@ with_lock() {
     waited=0
     until mkdir "$venv.lock" 2>/dev/null; do
         holder=$(cat "$venv.lock/pid" 2>/dev/null || true)
-        if [ "$waited" -ge 5 ] && ! is_running "$holder"; then rm -rf "$venv.lock"; continue; fi
+        # Who has just taken it has 5 s to say who it is.
+        if [ -n "$holder" ] || [ "$waited" -ge 5 ]; then is_running "$holder" || { rm -rf "$venv.lock"; continue; }; fi
         [ "$waited" -lt 300 ] || die "another process has been making $venv for 5 minutes; remove $venv.lock if it is gone"
         [ "$waited" -gt 0 ] || say "opendesk: waiting for another process that makes the environment"
         sleep 1; waited=$((waited + 1))

@@ -5,6 +5,7 @@ import trio
 
 from opendesk import database
 from opendesk.cli.common import EXIT_FAILED, load_settings, plain_failures
+from opendesk.ops import logging
 from opendesk.postgres import migrate as migrations
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings import Settings
@@ -23,6 +24,7 @@ def migrate(context: click.Context, *, check: bool, role: str | None) -> None:
     if check and role is not None:
         raise click.UsageError("--check changes nothing, and --grant does")
     settings = load_settings(context)
+    logging.configure("warning", "terminal")
     with plain_failures(database.UnknownRole):
         names = trio.run(_pending if check else _migrated, settings, role)
     for name in names:

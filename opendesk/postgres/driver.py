@@ -35,7 +35,7 @@ from trio.lowlevel import checkpoint, notify_closing, wait_readable
 
 from opendesk.postgres.addresses import connection_attempts
 from opendesk.postgres.cursors import TrioCursor
-from opendesk.postgres.settling import SETTLE_LIMIT_S, drain, until_aborted
+from opendesk.postgres.settling import SETTLE_LIMIT_S, drain
 from opendesk.postgres.statements import Statements, make_rows
 from opendesk.postgres.transactions import COMMIT_LIMIT_S, ROLLBACK_LIMIT_S, TrioTransaction
 from opendesk.postgres.waits import BUSY_LIMIT_S, ConnectionLock, ready_now, wait_ready
@@ -136,14 +136,29 @@ class TrioConnection(AsyncConnection[Row]):
 
     def hung_up(self) -> bool:
         """Whether the server is gone, as far as one can know without asking it. Only while nothing is under way."""
+        severities: list[str | None] = []
+
+        def hear(said: e.Diagnostic) -> None:
+            severities.append(said.severity_nonlocalized)
+
+        self.add_notice_handler(hear)
         try:
             for _ in range(READS_OF_AN_IDLE_SOCKET):
                 if not ready_now(self.pgconn.socket, Wait.R):
                     break
                 self.pgconn.consume_input()
+                self._hear_notifies()
         except e.OperationalError:
             return True
-        return self.closed
+        finally:
+            self.remove_notice_handler(hear)
+        return self.closed or not {"FATAL", "PANIC"}.isdisjoint(severities)
+
+    def _hear_notifies(self) -> None:
+        """Keep the notifications that were read; this is also what makes libpq look at what it read."""
+        while (notify := self.pgconn.notifies()) is not None:
+            if self.pgconn.notify_handler:
+                self.pgconn.notify_handler(notify)
 
     # One statement
 
@@ -274,15 +289,15 @@ class TrioConnection(AsyncConnection[Row]):
 
         Goes on until the server has stopped: the caller sets a limit.
         """
-        in_pipeline = self._pipeline is not None
+        if self._pipeline is not None and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            self.pgconn.pipeline_sync()  # without which the server may be silent for ever
         pause_s = CANCEL_AGAIN_S
         while self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-            if not in_pipeline:
-                await self._drive(send(self.pgconn))  # the server can't stop what it has half received
+            # The server can't stop what it has half received, and what is in our buffer goes out when we hang up.
+            await self._drive(send(self.pgconn))
             await self.cancel_safe()
             with trio.move_on_after(pause_s):
-                await self._drive(until_aborted(self.pgconn) if in_pipeline else drain(self.pgconn))
-                return
+                await self._drive(drain(self.pgconn))
             pause_s *= 2
 
     def _lose(self) -> None:
@@ -346,10 +361,7 @@ class TrioConnection(AsyncConnection[Row]):
     async def notifies(self, *, timeout: float | None = None, stop_after: int | None = None) -> AsyncGenerator[Notify]:
         """Yield notifications as they come; ends after `timeout` seconds or about `stop_after` of them."""
         async with self.lock:
-            # What was read while nobody listened, as by hung_up(), makes no socket readable again.
-            while (notify := self.pgconn.notifies()) is not None:
-                if self.pgconn.notify_handler:
-                    self.pgconn.notify_handler(notify)
+            self._hear_notifies()  # what somebody has read already makes no socket readable again
         async with aclosing(super().notifies(timeout=timeout, stop_after=stop_after)) as received:
             async for notification in received:
                 yield notification

@@ -1,5 +1,12 @@
 """Why the embedded server can't be had. Every message says what to do about it."""
 
+from typing import Final
+
+import psycopg
+
+# What is raised while the database is away, shutting down, overrun, or only to be read from (a demoted primary, a full disk).
+AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+
 
 class EmbeddedError(Exception):
     """The embedded server can't be used."""

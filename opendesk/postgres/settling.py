@@ -4,7 +4,7 @@ from contextlib import suppress
 
 from psycopg import errors as e
 from psycopg.abc import PQGen
-from psycopg.generators import copy_end, copy_from, fetch, fetch_many
+from psycopg.generators import copy_end, copy_from, fetch_many
 from psycopg.pq import ExecStatus, TransactionStatus
 from psycopg.pq.abc import PGconn
 
@@ -14,7 +14,7 @@ SETTLE_LIMIT_S = 5.0
 
 
 def drain(pgconn: PGconn) -> PQGen[None]:
-    """Throw results away until the server waits for the next statement. Not for pipelines."""
+    """Throw results away until the server waits for the next statement; in a pipeline, until the last sync."""
     while pgconn.transaction_status == TransactionStatus.ACTIVE:
         for result in (yield from fetch_many(pgconn)):
             with suppress(e.QueryCanceled):  # that is what was asked for
@@ -22,19 +22,6 @@ def drain(pgconn: PGconn) -> PQGen[None]:
                     yield from copy_end(pgconn, b"cancelled")
                 elif result.status == ExecStatus.COPY_OUT:
                     yield from _skip_copy(pgconn)
-
-
-def until_aborted(pgconn: PGconn) -> PQGen[None]:
-    """Throw a pipeline's results away until one is an error, behind which the server skips the rest, or none is left."""
-    nothing = 0
-    while nothing < 2:  # noqa: PLR2004 - one after each statement's results, a second when there are no more statements
-        result = yield from fetch(pgconn)
-        if result is None:
-            nothing += 1
-        elif result.status in {ExecStatus.FATAL_ERROR, ExecStatus.PIPELINE_ABORTED}:
-            return
-        else:
-            nothing = 0
 
 
 def _skip_copy(pgconn: PGconn) -> PQGen[None]:

@@ -86,13 +86,24 @@ def end(
 ) -> Closing:
     """Somebody ends an ACTIVE session."""
     request = EndRequest(who, claim, session.now, heartbeat_timeout, listening_since)
-    silent = session.last_seen_at is not None and session.now - session.last_seen_at > heartbeat_timeout
-    return _closing(session, decide_end(session.active, request), gone=silent)
+    gone = _is_gone(session, heartbeat_timeout, listening_since)
+    return _closing(session, decide_end(session.active, request), gone=gone)
 
 
-def expire(session: Snapshot) -> Closing:
-    """An ACTIVE session ran its time. A host that fell silent meanwhile is the time-out's to judge."""
-    return _closing(session, decide_expiry(session.active), gone=False)
+def expire(
+    session: Snapshot, *, heartbeat_timeout: timedelta = timedelta.max, listening_since: datetime | None = None
+) -> Closing:
+    """An ACTIVE session ran its time. A host that fell silent meanwhile is the time-out's to judge; its PC isn't offered any more."""
+    gone = _is_gone(session, heartbeat_timeout, listening_since)
+    return _closing(session, decide_expiry(session.active), gone=gone)
+
+
+def _is_gone(session: Snapshot, heartbeat_timeout: timedelta, listening_since: datetime | None) -> bool:
+    """Silent for too long while we listened ourselves."""
+    if session.last_seen_at is None:
+        return False
+    heard_at = session.last_seen_at if listening_since is None else max(session.last_seen_at, listening_since)
+    return session.now - heard_at > heartbeat_timeout
 
 
 def cancel(session: Snapshot) -> Closing:

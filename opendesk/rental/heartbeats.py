@@ -5,19 +5,20 @@ statement. The first beat after a quiet spell is written at once; then there is 
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from itertools import zip_longest
 from typing import Final
 from uuid import UUID
 
 from attrs import define, field, frozen
-import psycopg
 import structlog
 import trio
 
 from opendesk.errors import DatabaseUnavailable, Forbidden, OpenDeskError, Overloaded, Unauthenticated
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
 from opendesk.rental.errors import HostNotFound, PcNotFound
@@ -36,10 +37,14 @@ WRITE_S: Final = 8.0
 # Beats in one statement: some 100 ms of the server's time. More wait for the next write.
 BATCH_SIZE: Final = 5_000
 
-# Ten full batches: 100,000 hosts that beat every 10 s have half of this waiting. Beyond, the sender is told to come back.
-MAX_WAITING: Final = 50_000
+# Each waits on a connection of its own, so that more than these never come through the door (web/limits.py).
+MAX_WAITING: Final = 5_000
 
-_WRITE = """
+# Whether what a beat says changes its PC.
+_TURNS = """CASE b.said WHEN 'OFFLINE' THEN NOT p.taken_off OR p.status = 'ONLINE'
+                        WHEN 'ONLINE' THEN p.taken_off OR p.status = 'OFFLINE'
+                        ELSE NOT p.taken_off AND p.status = 'OFFLINE' END"""
+_WRITE = f"""
     WITH beat AS MATERIALIZED (
         SELECT b.n, b.host_id, b.pc_id, b.said, u.id IS NOT NULL AS known, h.id IS NOT NULL AS host_found,
                coalesce(h.id IS NOT NULL AND (h.user_id = u.id OR u.role = 'ADMIN'), false) AS permitted
@@ -49,7 +54,7 @@ _WRITE = """
                LEFT JOIN hosts h ON h.id = b.host_id
     ), spoken_for AS MATERIALIZED (
         -- Of several beats for one PC the last that says ONLINE or OFFLINE counts, as it would one by one.
-        SELECT DISTINCT ON (p.id) p.id, p.host_id, b.said
+        SELECT DISTINCT ON (p.id) p.id, p.host_id, b.said, {_TURNS} AS turns
           FROM beat b JOIN pcs p ON p.host_id = b.host_id AND p.deleted_at IS NULL AND (b.pc_id IS NULL OR b.pc_id = p.id)
          WHERE b.permitted
          ORDER BY p.id, b.said IN ('ONLINE', 'OFFLINE') DESC NULLS LAST, b.n DESC
@@ -63,13 +68,14 @@ _WRITE = """
         INSERT INTO pc_beats (pc_id, last_seen_at) SELECT id, now() FROM spoken_for ORDER BY id
             ON CONFLICT (pc_id) DO UPDATE SET last_seen_at = excluded.last_seen_at
     ), turned AS MATERIALIZED (
-        -- What counts is the PC as it is when its lock is ours: another daemon may just have taken it off, or deleted it.
-        SELECT p.id, w.said FROM pcs p JOIN spoken_for w ON w.id = p.id
-         WHERE p.deleted_at IS NULL
-           AND CASE w.said WHEN 'OFFLINE' THEN NOT p.taken_off OR p.status = 'ONLINE'
-                           WHEN 'ONLINE' THEN p.taken_off OR p.status = 'OFFLINE'
-                           ELSE NOT p.taken_off AND p.status = 'OFFLINE' END
-         ORDER BY p.id FOR UPDATE OF p
+        -- What counts is the PC as it is when its lock is ours: another daemon may just have taken it off, or deleted it. One that
+        -- somebody else holds is never waited for: it would hold up everybody's beats.
+        SELECT p.id, b.said FROM pcs p JOIN spoken_for b ON b.id = p.id
+         WHERE p.deleted_at IS NULL AND {_TURNS}
+         ORDER BY p.id FOR UPDATE OF p SKIP LOCKED
+    ), missed AS (
+        SELECT id, host_id FROM spoken_for s
+         WHERE turns AND said IN ('ONLINE', 'OFFLINE') AND NOT EXISTS (SELECT FROM turned WHERE turned.id = s.id)
     ), changed AS (
         UPDATE pcs SET taken_off = coalesce(t.said = 'OFFLINE', false),
                        status = CASE WHEN pcs.status = 'BUSY' THEN 'BUSY' WHEN t.said = 'OFFLINE' THEN 'OFFLINE' ELSE 'ONLINE' END
@@ -77,8 +83,13 @@ _WRITE = """
     )
     SELECT b.n, b.known, b.host_found, b.permitted,
            b.pc_id IS NULL OR EXISTS (SELECT FROM spoken_for p WHERE p.id = b.pc_id AND p.host_id = b.host_id) AS pc_found,
-           now() AS now, s.id AS session_id, s.pc_id AS session_pc_id, s.status, s.end_at
-      FROM beat b LEFT JOIN sessions s ON s.host_id = b.host_id AND s.status IN ('PENDING', 'ACTIVE') AND b.permitted
+           b.said IN ('ONLINE', 'OFFLINE')
+           AND EXISTS (SELECT FROM missed m WHERE m.host_id = b.host_id AND (b.pc_id IS NULL OR b.pc_id = m.id)) AS missed, now() AS now
+      FROM beat b
+"""
+_SESSIONS = """
+    SELECT host_id, id, pc_id, status, end_at FROM sessions
+     WHERE host_id = ANY (%(host_id)s) AND status IN ('PENDING', 'ACTIVE')
 """
 
 
@@ -161,11 +172,10 @@ class Heartbeats:
         try:
             with trio.fail_after(WRITE_S):
                 outcomes = await self._written([w.beat for w in batch])
-        except (psycopg.OperationalError, trio.TooSlowError) as error:
+        except (*AWAY, trio.TooSlowError) as error:
             log.warning("heartbeats.not_written", beats=len(batch), error=repr(error))
-        except Exception:
+        except Exception:  # one batch that we have a fault with must not end the heartbeats of all
             log.exception("heartbeats.failed", beats=len(batch))
-            raise
         finally:
             self.lost = self.lost or not outcomes
             for waiting, outcome in zip_longest(batch, outcomes):
@@ -183,30 +193,47 @@ class Heartbeats:
 
 
 async def write(conn: TrioConnection, beats: Sequence[Beat]) -> list[BeatAnswer | Exception]:
-    """Write beats in one statement; what is to be told of each, in their order."""
+    """Write beats in one statement; what is to be told of each, in their order.
+
+    Beats that say the same count once, so that a host that beats a thousand times in a batch costs no more than one that beats once.
+    """
+    distinct = _distinct(beats)
     values = {
-        "user_id": [b.claims.user_id for b in beats],
-        "version": [b.claims.version for b in beats],
-        "host_id": [b.host_id for b in beats],
-        "pc_id": [b.pc_id for b in beats],
-        "said": [b.said for b in beats],
+        "user_id": [b.claims.user_id for b in distinct],
+        "version": [b.claims.version for b in distinct],
+        "host_id": [b.host_id for b in distinct],
+        "pc_id": [b.pc_id for b in distinct],
+        "said": [b.said for b in distinct],
     }
-    outcomes: list[BeatAnswer | Exception] = [Unauthenticated()] * len(beats)
-    sessions: dict[int, tuple[LiveSession, ...]] = {}
-    for row in await conn.fetch(_WRITE, values):
-        n, known, host_found, permitted, pc_found, now, session_id, session_pc_id, status, end_at = row
-        refusal = _refusal(known=known, host_found=host_found, permitted=permitted, pc_found=pc_found)
-        if refusal is None and session_id is not None:
-            sessions[n] = (*sessions.get(n, ()), LiveSession(session_id, session_pc_id, status, end_at))
-        outcomes[n - 1] = refusal or BeatAnswer(ok=True, last_seen_at=now, sessions=sessions.get(n, ()))
-    return outcomes
+    rows = await conn.fetch(_WRITE, values)
+    sessions = await _live_sessions(conn, {b.host_id for b in distinct})
+    told: dict[Beat, BeatAnswer | OpenDeskError] = {}
+    for n, known, host_found, permitted, pc_found, missed, now in rows:
+        beat = distinct[n - 1]
+        refusal = _refusal(known=known, host_found=host_found, permitted=permitted, pc_found=pc_found, missed=missed)
+        told[beat] = refusal or BeatAnswer(ok=True, last_seen_at=now, sessions=sessions.get(beat.host_id, ()))
+    return [told[beat] for beat in beats]
 
 
-def _refusal(*, known: bool, host_found: bool, permitted: bool, pc_found: bool) -> OpenDeskError | None:
+def _distinct(beats: Sequence[Beat]) -> list[Beat]:
+    """Each once, in the order in which they last came: of two that contradict each other the later one counts."""
+    return list(reversed(dict.fromkeys(reversed(beats))))
+
+
+async def _live_sessions(conn: TrioConnection, host_ids: AbstractSet[UUID]) -> dict[UUID, tuple[LiveSession, ...]]:
+    found: dict[UUID, list[LiveSession]] = {}
+    for host_id, *columns in await conn.fetch(_SESSIONS, {"host_id": list(host_ids)}):
+        found.setdefault(host_id, []).append(LiveSession(*columns))
+    return {host_id: tuple(live) for host_id, live in found.items()}
+
+
+def _refusal(*, known: bool, host_found: bool, permitted: bool, pc_found: bool, missed: bool) -> OpenDeskError | None:
     if not known:
         return Unauthenticated()
     if not host_found:
         return HostNotFound()
     if not permitted:
         return Forbidden()
-    return None if pc_found else PcNotFound()
+    if not pc_found:
+        return PcNotFound()
+    return Overloaded("somebody works on the PC just now; say it again", retry_after_s=1) if missed else None

@@ -314,7 +314,7 @@ class Reliability:
 
 
 def reliability_change(ending: Ending) -> ReliabilityChange:
-    """What one session's end says of its host. One that failed by the client or the platform, or never ran, says nothing."""
+    """What one session's end says of its host. One that failed by the client or the platform, or that its client never started, says nothing."""
     if ending.status is Status.ENDED:
         return SESSION_DONE
     if ending.failure_reason is not FailureReason.HOST:

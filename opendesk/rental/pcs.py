@@ -39,7 +39,11 @@ _ADD = f"""
  RETURNING id
 """
 _BY_LOCAL_ID = f"{_SELECT} AND p.host_id = %(host_id)s AND p.local_pc_id = %(local_pc_id)s"
-_CHANGE = f"UPDATE pcs SET ({_FIELDS}) = ({_VALUES}) WHERE id = %(id)s AND deleted_at IS NULL"
+# What a host set for the way to its PC, and its own name for it, stay when they are left out.
+_KEPT = _VALUES
+for _name in ("local_pc_id", "connection_host", "connection_port"):
+    _KEPT = _KEPT.replace(f"%({_name})s", f"coalesce(%({_name})s, {_name})")
+_CHANGE = f"UPDATE pcs SET ({_FIELDS}) = ({_KEPT}) WHERE id = %(id)s AND deleted_at IS NULL"
 _SET_NETWORK = """
     UPDATE pcs SET network_provider = %(network_provider)s, connect_address = %(connect_address)s, connect_hint = %(connect_hint)s,
                    connection_host = %(connection_host)s, connection_port = %(connection_port)s

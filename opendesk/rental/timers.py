@@ -19,12 +19,14 @@ import trio
 
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
 from opendesk.rental import closing, sessions, users
 from opendesk.rental.closing import Closing, Snapshot
 from opendesk.rental.counting import count_closed
 from opendesk.rental.heartbeats import Heartbeats
+from opendesk.rental.lifecycle import HOST_TIMED_OUT
 from opendesk.rental.liveness import ClockWatch, SilentPc, Verdict, Watch, judge
 from opendesk.rental.sessions import Session
 from opendesk.web import idempotency
@@ -49,6 +51,9 @@ LONGEST_LOOK_AHEAD_S: Final = 30.0
 # After the database was away.
 RETRY_S: Final = 1.0
 
+# Of the shortest time-out. Hosts beat several times within one, so that they never look silent for a pause below this.
+TOO_LATE: Final = 0.25
+
 # PCs looked at by one check; the longest silent first, so that what is over it comes with the next check.
 MAX_SILENT: Final = 20_000
 
@@ -70,15 +75,21 @@ _LOCK = "SELECT id FROM pcs WHERE id = ANY (%(pc_ids)s) ORDER BY id FOR UPDATE S
 # Whoever beat since they were judged is spared.
 _STILL_SILENT = """
     SELECT p.id, p.host_id
-      FROM unnest(%(pc_id)s::uuid[], %(seen)s::timestamptz[]) AS judged (pc_id, last_seen_at)
+      FROM unnest(%(pc_id)s::uuid[], %(seen)s::timestamptz[], %(in_session)s::bool[]) AS judged (pc_id, last_seen_at, in_session)
            JOIN pcs p ON p.id = judged.pc_id LEFT JOIN pc_beats b ON b.pc_id = p.id
      WHERE p.id = ANY (%(locked)s) AND p.status <> 'OFFLINE' AND b.last_seen_at IS NOT DISTINCT FROM judged.last_seen_at
+       -- A session that started meanwhile has the longer time-out.
+       AND (judged.in_session OR NOT EXISTS (SELECT FROM sessions s WHERE s.pc_id = p.id AND s.status = 'ACTIVE'))
 """
 _OFFLINE = "UPDATE pcs SET status = 'OFFLINE' WHERE id = ANY (%(pc_ids)s)"
-_LOWER = """
-    UPDATE hosts SET reliability_score = greatest(0, reliability_score - 10)
-      FROM (SELECT id FROM hosts WHERE id = ANY (%(host_ids)s) ORDER BY id FOR NO KEY UPDATE) AS host
-     WHERE hosts.id = host.id
+# All of them by id, before any is written: those that are lowered here, and those whose sessions are closed next.
+_LOCK_HOSTS = "SELECT FROM hosts WHERE id = ANY (%(host_ids)s) ORDER BY id FOR NO KEY UPDATE"
+
+# Once a silence, however many PCs, checks and daemons it takes: not again before the host was heard.
+_LOWER = f"""
+    UPDATE hosts SET timed_out_at = now(), reliability_score = greatest(0, reliability_score + {HOST_TIMED_OUT.score})
+     WHERE id = ANY (%(host_ids)s)
+       AND (timed_out_at IS NULL OR timed_out_at < (SELECT last_seen_at FROM host_beats b WHERE b.host_id = hosts.id))
 """
 
 
@@ -115,6 +126,12 @@ class Timers:
         """From when a host's silence is its own: not before the first look, nor before the one after heartbeats were lost."""
         return now if self._watch is None or self._heartbeats.lost else self._watch.listening_since
 
+    def lagged(self, late_s: float) -> None:
+        """The loop woke this late. One that stood still heard nobody, and each host's silence looks longer by as much."""
+        shortest = min(self._periods.host_timeout, self._periods.host_timeout_active)
+        if late_s > shortest.total_seconds() * TOO_LATE:
+            self._heartbeats.lost = True
+
     @contextmanager
     def _timed(self, timer: str) -> Iterator[None]:
         begun_s, failed = trio.current_time(), True
@@ -132,7 +149,7 @@ class Timers:
                 with self._timed("expiry"):
                     await self.expire_due()
                     wait_s = await self._until_next()
-            except psycopg.OperationalError as error:
+            except AWAY as error:
                 log.warning("expiry.database_away", error=repr(error))
                 wait_s = RETRY_S
             await trio.sleep(wait_s)
@@ -151,7 +168,11 @@ class Timers:
         async def due(conn: TrioConnection, but: Sequence[UUID]) -> list[Snapshot]:
             return await sessions.due(conn, limit=BATCH, but=but)
 
-        return await self._work_off(due, closing.expire) + await self._work_off(stale, closing.give_up)
+        def expire(session: Snapshot) -> Closing:
+            since = self.listening_since(session.now)
+            return closing.expire(session, heartbeat_timeout=self._periods.host_timeout, listening_since=since)
+
+        return await self._work_off(due, expire) + await self._work_off(stale, closing.give_up)
 
     async def _until_next(self) -> float:
         pending_timeout_ms = self._periods.pending_timeout_ms
@@ -183,7 +204,7 @@ class Timers:
             try:
                 with self._timed("host_timeout"):
                     await self.check_hosts()
-            except psycopg.OperationalError as error:
+            except AWAY as error:
                 log.warning("host_timeout.database_away", error=repr(error))
                 self._heartbeats.lost = True
             due_s = max(due_s + self._periods.host_check_s, trio.current_time())
@@ -229,7 +250,7 @@ class Timers:
             except psycopg.errors.QueryCanceled:
                 log.warning("host_timeout.batch_stuck", pcs=len(batch))
                 await self._one_by_one(batch, lowered)
-            except psycopg.OperationalError:
+            except AWAY:
                 raise
             except Exception:
                 log.exception("host_timeout.batch_failed", pcs=len(batch))
@@ -241,7 +262,7 @@ class Timers:
                 await self._take_off_batch([pc], lowered, patient=False)
             except psycopg.errors.LockNotAvailable:
                 log.warning("host_timeout.pc_locked", pc=str(pc.pc_id))
-            except psycopg.OperationalError:
+            except AWAY:
                 raise
             except Exception:
                 log.exception("host_timeout.pc_failed", pc=str(pc.pc_id))
@@ -266,8 +287,8 @@ class Timers:
                 async with self._pool.connection() as conn:
                     keys = await idempotency.forget_old_keys(conn)
                     attempts = await users.forget_old_attempts(conn)
-                log.debug("retention.done", idempotency_keys=keys, login_attempts=attempts)
-            except psycopg.OperationalError as error:
+                log.debug("retention.done", stored_answers=keys, login_attempts=attempts)
+            except AWAY as error:
                 log.warning("retention.database_away", error=repr(error))
             await trio.sleep(self._periods.retention_s)
 
@@ -281,7 +302,7 @@ async def close_all(
         return await retrying(lambda: sessions.close(conn, closings)) if closings else [], bad
     except psycopg.errors.QueryCanceled:
         log.warning("sessions.batch_stuck", sessions=len(closings))
-    except psycopg.OperationalError:
+    except AWAY:
         raise
     except Exception:
         log.exception("sessions.batch_failed", sessions=len(closings))
@@ -292,7 +313,7 @@ async def close_all(
         except psycopg.errors.LockNotAvailable:
             log.warning("sessions.locked", session=str(one.session.id))
             bad.append(one.session.id)
-        except psycopg.OperationalError:
+        except AWAY:
             raise
         except Exception:
             log.exception("sessions.close_failed", session=str(one.session.id))
@@ -322,12 +343,18 @@ async def time_out(
 ) -> tuple[list[Session], set[UUID]]:
     """In a transaction. The sessions closed, and the hosts whose reliability was lowered, other than those that were before."""
     locked = [row[0] for row in await conn.fetch(_LOCK, {"pc_ids": [pc.pc_id for pc in batch]})]
-    judged = {"pc_id": [pc.pc_id for pc in batch], "seen": [pc.last_seen_at for pc in batch], "locked": locked}
+    judged = {
+        "pc_id": [pc.pc_id for pc in batch],
+        "seen": [pc.last_seen_at for pc in batch],
+        "in_session": [pc.has_active_session for pc in batch],
+        "locked": locked,
+    }
     rows = await conn.fetch(_STILL_SILENT, judged)
     pc_ids, hosts = [row[0] for row in rows], {row[1] for row in rows} - lowered
     if not pc_ids:
         return [], set()
     found = await sessions.on_pcs(conn, pc_ids)
+    await conn.run(_LOCK_HOSTS, {"host_ids": [row[1] for row in rows]})
     await conn.run(_LOWER, {"host_ids": list(hosts)})
     closed = await sessions.close(conn, [closing.time_out(s) for s in found]) if found else []
     await conn.run(_OFFLINE, {"pc_ids": pc_ids})

@@ -109,9 +109,14 @@ def _origin(text: str) -> str:
 ORIGINS = Kind(_origins, "origins such as https://app.example.com, comma-separated", joined, quotable=False)
 
 
+_BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
+
+
 def _database_url(text: str) -> Secret[str]:
     if not text.startswith(("postgresql://", "postgres://")):
         raise ValueError("does not begin with postgresql:// or postgres://")
+    if _BARE_PERCENT.search(text):
+        raise ValueError("has a '%' that begins no escape; in a password it must be written %25")
     url = urlsplit(text)
     if url.fragment or "@" in url.path:
         raise ValueError("has a '/', '#' or '@' in the password or name, which must be written %2F, %23 or %40")

@@ -1,6 +1,7 @@
 """Who is calling: passwords (argon2id) and bearer tokens (JWT, HS256)."""
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 import time
 from typing import Any, Final
@@ -23,6 +24,9 @@ _DECOY: Final = "$argon2id$v=19$m=19456,t=2,p=1$n8T8NcFBnx9ZxELev3ShjQ$SlZRn1Bbg
 HASHES_AT_ONCE: Final = 2
 # …and whoever would wait longer than a few seconds is better told to come back.
 HASHES_WAITING: Final = 64
+
+# For one address and e-mail: a household's, or an app that tries again. More of them at once is somebody who guesses.
+TURNS_WAITING: Final = 16
 
 # Clocks of daemons behind one name may differ a little.
 _LEEWAY: Final = timedelta(seconds=5)
@@ -104,7 +108,8 @@ class Tokens:
                 self.secret,
                 algorithms=["HS256"],
                 leeway=_LEEWAY,
-                options={"require": ["sub", "exp", "iat", "ver"]},
+                # When it was issued, another daemon's clock told.
+                options={"require": ["sub", "exp", "iat", "ver"], "verify_iat": False},
             )
         except (jwt.InvalidTokenError, ValueError, OverflowError):
             raise Unauthenticated from None
@@ -129,6 +134,26 @@ class Passwords:
     def _refuse_when_crowded(self) -> None:
         if self._limiter.statistics().tasks_waiting >= HASHES_WAITING:
             raise Overloaded(retry_after_s=5)
+
+
+@define
+class Turns:
+    """One at a time for each key. Keys are kept only while somebody is at it, or waits."""
+
+    _locks: dict[bytes, trio.Lock] = field(factory=dict)
+
+    @asynccontextmanager
+    async def turn(self, key: bytes) -> AsyncIterator[None]:
+        """Raise Overloaded when too many wait for this key."""
+        lock = self._locks.setdefault(key, trio.Lock())
+        if lock.statistics().tasks_waiting >= TURNS_WAITING:
+            raise Overloaded(retry_after_s=5)
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._locks.pop(key, None)
 
 
 def _verify(stored: str, password: str) -> bool:

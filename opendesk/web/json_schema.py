@@ -45,6 +45,8 @@ class Schemas:
     """`of` gives a type's schema; those of classes are kept in `components`, and referred to."""
 
     components: dict[str, Schema] = field(factory=dict)
+    # Which class each is of, and in which direction.
+    _made_of: dict[str, tuple[Any, bool | None]] = field(factory=dict)
 
     def of(self, cls: Any, *, asked: bool) -> Schema:
         """`asked`: as a part of a request. Raise TypeError for a type that the wire doesn't carry."""
@@ -73,20 +75,21 @@ class Schemas:
         return {"anyOf": schemas}
 
     def _enum(self, cls: type[StrEnum]) -> Schema:
-        schema = {"type": "string", "enum": [member.value for member in cls]}
-        return self._kept(cls.__name__, {**schema, **_described(cls)})
+        if self._is_new(cls.__name__, (cls, None)):
+            schema = {"type": "string", "enum": [member.value for member in cls]}
+            self.components[cls.__name__] = {**schema, **_described(cls)}
+        return _reference(cls.__name__)
 
     def _component(self, cls: Any, *, asked: bool) -> Schema:
         name = component_name(cls)
-        if name in self.components:
-            return _reference(name)
-        self.components[name] = {}  # its place in the order, and the end of a circle
-        return self._kept(name, self._object(cls, asked=asked))
-
-    def _kept(self, name: str, schema: Schema) -> Schema:
-        assert self.components.get(name) in (None, {}, schema), f"two different things are called {name}"
-        self.components[name] = schema
+        if self._is_new(name, (cls, asked)):
+            self.components[name] = {}  # its place in the order, and the end of a circle
+            self.components[name] = self._object(cls, asked=asked)
         return _reference(name)
+
+    def _is_new(self, name: str, made_of: tuple[Any, bool | None]) -> bool:
+        assert self._made_of.setdefault(name, made_of) == made_of, f"two different things are called {name}"
+        return name not in self.components
 
     def _object(self, cls: Any, *, asked: bool) -> Schema:
         origin = get_origin(cls) or cls

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import psycopg
-
 from opendesk.errors import DatabaseUnavailable, OpenDeskError
+from opendesk.postgres.errors import AWAY
 from opendesk.web.wire import dump_json
 
 PROBLEM_JSON = "application/problem+json"
@@ -12,15 +11,12 @@ PROBLEM_JSON = "application/problem+json"
 # What a caller is told to wait when the database is away: the pool finds it again at once when it is back.
 DATABASE_RETRY_S = 5
 
-# 57P01–57P03: the server is shutting down, crashed, or starting; 53300: it has no connection left; 57014: our statement time-out.
-_AWAY = (psycopg.OperationalError, psycopg.InterfaceError)
-
 
 def as_expected(error: BaseException) -> OpenDeskError | None:
     """The error that callers are told for this one; None for one that nobody expected."""
     if isinstance(error, OpenDeskError):
         return error
-    if isinstance(error, _AWAY):
+    if isinstance(error, AWAY):
         return DatabaseUnavailable(retry_after_s=DATABASE_RETRY_S)
     return None
 

@@ -88,13 +88,21 @@ class Proxies:
             hop = hops.pop()
             if not _is_address(hop):
                 return address, True
-            address = hop
+            address = _folded(hop)
         return address, not self.trusts(peer)
 
     def trusts(self, address: str) -> bool:
         if address == UNIX:
             return True
         return _is_address(address) and any(ip_address(address) in network for network in self.trusted)
+
+
+def _folded(text: str) -> str:
+    """An IPv4 address that came through an IPv6 socket as what it is."""
+    if not _is_address(text):
+        return text
+    address = ip_address(text)
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _is_address(text: str) -> bool:
@@ -110,7 +118,7 @@ def web_request(
 ) -> WebRequest:
     headers = _headers(scope["headers"])
     client = scope.get("client")
-    address, hearsay = proxies.caller(client[0] if client else UNIX, headers.get("x-forwarded-for"))
+    address, hearsay = proxies.caller(_folded(client[0]) if client else UNIX, headers.get("x-forwarded-for"))
     return WebRequest(
         method=scope["method"],
         path=scope["path"],

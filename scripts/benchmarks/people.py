@@ -100,7 +100,10 @@ async def top_up(conn: TrioConnection, users: list[UUID], amount: int) -> None:
 
 
 async def settle_down(conn: TrioConnection) -> None:
-    """What autovacuum would do within its next minute, and not in the middle of a round."""
+    """What autovacuum would do within its next minute, and not in the middle of a round.
+
+    Statements that were prepared while the tables were empty have plans for empty tables until then.
+    """
     await conn.run("VACUUM ANALYZE")
 
 

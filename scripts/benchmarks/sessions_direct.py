@@ -8,7 +8,7 @@ from opendesk.postgres.binaries import find
 from opendesk.postgres.pool import Pool
 from scripts.benchmarks.cycles import pgbench, pgbench_script, prepare_pgbench, rent_for
 from scripts.benchmarks.measure import middle
-from scripts.benchmarks.people import add_renters
+from scripts.benchmarks.people import add_renters, settle_down
 from scripts.benchmarks.report import Report, more_is_better
 from scripts.benchmarks.servers import database, folder
 from scripts.benchmarks.sizes import Size
@@ -35,6 +35,7 @@ async def _measure(size: Size, place: Path) -> Report:
         pool = Pool(base.as_served, size=AT_ONCE)
         try:
             await rent_for(pool, ours, seconds)
+            await settle_down(conn)
             rounds = [
                 (
                     await rent_for(pool, ours, seconds),

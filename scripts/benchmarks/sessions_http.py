@@ -6,7 +6,7 @@ from attrs import evolve
 
 from scripts.benchmarks.driving import Done, Work, drive
 from scripts.benchmarks.measure import middle
-from scripts.benchmarks.people import add_renters
+from scripts.benchmarks.people import add_renters, settle_down
 from scripts.benchmarks.report import Report, Row, less_is_better, more_is_better
 from scripts.benchmarks.servers import PEER, Served, database, serving
 from scripts.benchmarks.sizes import Size
@@ -27,6 +27,7 @@ async def measure(size: Size) -> Report:
             both = list(zip((ours, stock), works, strict=True))
             for server, work in both:
                 await drive(server, size.warm_up(work))
+            await settle_down(conn)
             rounds = [[await _round(server, work) for server, work in both] for _ in range(size.rounds)]
     return Report("sessions-http", _rows([list(found) for found in zip(*rounds, strict=True)]))
 

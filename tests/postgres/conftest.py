@@ -25,6 +25,7 @@ class Gate:
     target: str
     nursery: trio.Nursery
     lose: int = 0  # how many of the next connections to take and close, having read what they ask
+    hides_ends: bool = False  # whether a connection stays open when the other side has closed its own
     _listener: trio.SocketListener | None = None
     _passing: set[trio.CancelScope] = field(factory=set)
     _flow: trio.Event = field(factory=trio.Event)
@@ -83,6 +84,8 @@ class Gate:
             async for data in source:
                 await self._flow.wait()
                 await sink.send_all(data)
+        if self.hides_ends:
+            await trio.sleep_forever()
         scope.cancel()
 
 

@@ -332,6 +332,27 @@ async def test_a_lost_cancel_request_for_a_pipeline_is_sent_again(
     await eventually(stopped)
 
 
+@pytest.mark.parametrize("turns", range(10))
+async def test_statements_cancelled_while_they_are_sent_do_not_run_after_hanging_up(
+    *, conn: TrioConnection, running: Running, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    monkeypatch.setattr("opendesk.postgres.driver.BUSY_LIMIT_S", -1.0)  # lets the cancellation in at each step
+
+    async def cancel() -> None:
+        for _ in range(turns):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancel)
+        await conn.cursor().executemany("SELECT pg_sleep(%s)", [(60,), (60,)])
+
+    async def stopped() -> bool:
+        return await running() == []
+
+    await eventually(stopped)
+
+
 @pytest.mark.parametrize("where", ["in a statement", "in the body", "at its end", "in executemany"])
 async def test_a_cancelled_pipeline_drops_the_connection_and_stops_the_server(
     *,

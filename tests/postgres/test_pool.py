@@ -189,6 +189,7 @@ async def test_a_failed_or_cancelled_opening_gives_its_place_back(gate: Gate) ->
             with pytest.raises(psycopg.OperationalError):
                 await answers(pool)
         await gate.open()
+        pool._acquire_timeout_s = 10
         assert await answers(pool)
         assert pool.stats == PoolStats(size=1, idle=1, waiting=0)
 

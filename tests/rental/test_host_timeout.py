@@ -44,7 +44,7 @@ from tests.rental.builders import (
     start,
     status_of,
 )
-from tests.rental.racing import silent
+from tests.rental.racing import DEADLINE_S, silent
 
 pytestmark = pytest.mark.usefixtures("books")
 
@@ -166,6 +166,7 @@ async def test_a_beat_that_waits_for_its_batch_spares_the_pc(conn: TrioConnectio
     await last_seen(conn, stage.pc, TIMEOUT + SECOND)
     hearing = Heartbeats(pool, Metrics())
     async with trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + DEADLINE_S
         nursery.start_soon(hearing.beat, Beat(Claims(stage.host.user, 1), stage.host.id, None, None))
         await trio.testing.wait_all_tasks_blocked()
         await make_timers(pool, watch=await listening(conn), hearing=hearing).check_hosts()
@@ -180,7 +181,8 @@ async def test_a_pc_that_somebody_holds_comes_with_the_next_check(
         await last_seen(conn, pc, TIMEOUT + SECOND)
     async with pool.connection() as holder, holder.transaction():
         await holder.run("SELECT FROM pcs WHERE id = %s FOR UPDATE", (stage.pc,))
-        await check(conn, pool)
+        with trio.fail_after(DEADLINE_S):
+            await check(conn, pool)
     assert [await pc_status(conn, pc) for pc in (stage.pc, other.pc)] == ["ONLINE", "OFFLINE"]
     await check(conn, pool)
     assert await pc_status(conn, stage.pc) == "OFFLINE"

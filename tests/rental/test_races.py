@@ -17,6 +17,7 @@ from opendesk.rental.wallets import ESCROW, RETAINED
 from tests.rental.builders import (
     MINUTE,
     Stage,
+    account_of,
     add_client,
     add_host,
     balance,
@@ -26,6 +27,7 @@ from tests.rental.builders import (
     end,
     held_by,
     offer,
+    post,
     rent,
     reserve,
     set_stage,
@@ -164,3 +166,24 @@ async def test_a_close_that_waits_for_a_pc_has_written_nothing_yet(conn: TrioCon
             with pytest.raises(SessionExists):
                 await reserve(conn, evolve(await set_stage(conn), client=first.client))
     assert [await status_of(conn, session.id) for session in rented] == [Status.ENDED, Status.ENDED]
+
+
+async def test_wallets_are_locked_in_the_order_of_their_ids(conn: TrioConnection, pool: Pool) -> None:
+    """Whatever order their rows lie in: the first was written to again, so that it lies behind the second."""
+    first, second = await add_client(conn), await add_client(conn)
+    await credit(conn, first, 1)
+    legs = [(await account_of(conn, user), amount) for user, amount in ((second, 5), (first, -5))]
+    async with pool.connection() as a, pool.connection() as b, trio.open_nursery() as nursery:
+        nursery.cancel_scope.deadline = trio.current_time() + DEADLINE_S
+        for way in (
+            "indexscan",
+            "indexonlyscan",
+            "bitmapscan",
+        ):  # they would come upon the rows in the order of ids anyway
+            await b.run(f"SET enable_{way} = off")
+        async with a.transaction():
+            await a.run("SELECT FROM accounts WHERE user_id = %s FOR NO KEY UPDATE", (first,))
+            nursery.start_soon(post, b, *legs)
+            await until_one_waits(conn)
+            await conn.run("SELECT FROM accounts WHERE user_id = %s FOR NO KEY UPDATE NOWAIT", (second,))
+    assert (await balance(conn, first), await balance(conn, second)) == (10_001 - 5, 10_005)

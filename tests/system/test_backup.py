@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -24,7 +25,7 @@ def programs(tmp_path: Path) -> binaries.Binaries:
 
 
 async def test_a_dump_of_the_embedded_database_is_served_from_another_server(
-    start: Start, data_dir: Path, folder: Path, tmp_path: Path, empty_conninfo: str, programs: binaries.Binaries
+    start: Start, data_dir: Path, tmp_path: Path, empty_conninfo: str, programs: binaries.Binaries
 ) -> None:
     daemon = await start(data_dir)
     async with database_of(data_dir) as conn:
@@ -37,11 +38,19 @@ async def test_a_dump_of_the_embedded_database_is_served_from_another_server(
     await trio.run_process([programs.path("pg_dump"), "--format=custom", "--schema=opendesk", "--file", dump, *where])
     assert await daemon.stop() == 0
     await trio.run_process(
-        [programs.path("pg_restore"), "--exit-on-error", "--no-owner", "--no-privileges", "--dbname", empty_conninfo, dump]
+        [
+            programs.path("pg_restore"),
+            "--exit-on-error",
+            "--no-owner",
+            "--no-privileges",
+            "--dbname",
+            empty_conninfo,
+            dump,
+        ]
     )
-    place = {"data_dir": folder, "DATABASE_URL": url_of(empty_conninfo)}
+    place: dict[str, Any] = {"data_dir": tmp_path, "DATABASE_URL": url_of(empty_conninfo)}
     assert (await opendesk("ledger", "verify", **place)).code == 0
-    moved = await start(folder, DATABASE_URL=url_of(empty_conninfo))
+    moved = await start(tmp_path, DATABASE_URL=url_of(empty_conninfo))
     assert moved.said("database.migrated") == []
     # The same tokens, the same keys, the same money.
     people.client.http = moved.http

@@ -15,7 +15,7 @@ from tests.system.daemon import PATIENCE_S, Daemon, database_of, until
 from tests.system.people import PASSWORD, admin, good, register
 
 MANY: Final = 2000
-FEW: Final = 20
+FEW: Final = 10
 
 # Less than a kilobyte a request would come to; what a process takes once it is warm varies by some megabytes.
 GROWTH_BYTES: Final = 24 * 1024 * 1024

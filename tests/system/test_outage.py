@@ -22,6 +22,9 @@ from tests.system.conftest import Start
 from tests.system.daemon import PATIENCE_S, Daemon, connection, database_of, postgres_of, until, url_of
 from tests.system.people import Rented, add_pc, beating, good, register, rent, settle_in
 
+# httpx's: what it was sending when the connection broke.
+pytestmark = pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
+
 # Hosts that are silent for this long are gone, and an outage lasts longer.
 TIMEOUT_S: Final = 3.0
 IMPATIENT: Final[Mapping[str, Any]] = {

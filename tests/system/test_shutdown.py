@@ -21,6 +21,9 @@ from tests.system.conftest import Start
 from tests.system.daemon import COMMAND, PATIENCE_S, Daemon, client, database_of, postgres_of, until
 from tests.system.people import good, register, settle_in
 
+# httpx's: what it was sending when the connection broke.
+pytestmark = pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceWarning")
+
 CERTIFICATES = Path(__file__).parent.parent / "web" / "certificates"
 
 # So long that a daemon that waits for it is noticed by the test's patience, and one that is cut off ends with it.
@@ -140,8 +143,9 @@ async def test_the_server_is_stopped_with_it_and_starts_again_with_the_same_data
     assert await again.stop() == 0
 
 
-@pytest.mark.parametrize("moment", ["postgres.making_database", "postgres.ready"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("moment", "number"), [("postgres.making_database", signal.SIGTERM), ("postgres.ready", signal.SIGINT)]
+)
 async def test_a_signal_ends_a_start_that_is_not_done(
     start: Start, folder: Path, moment: str, number: signal.Signals
 ) -> None:

@@ -35,22 +35,19 @@ async def twins(start: Start, folder: Path, conninfo: str, conn: TrioConnection)
     return Twins((first, second), await settle_in(first.http, conn))
 
 
-async def test_a_token_of_one_is_good_on_the_other_until_it_ends_on_either(twins: Twins) -> None:
+async def test_tokens_and_failed_log_ins_of_one_count_on_the_other(twins: Twins) -> None:
     person = await register(twins.daemons[0].http)
     good(await twins.on(1, person).get("/auth/me"))
     good_login = await twins.daemons[1].http.post("/auth/login", json={"email": person.email, "password": PASSWORD})
     person.token = good(good_login)["token"]
     assert (await twins.on(0, person).post("/auth/logout")).status_code == 204
     assert (await twins.on(1, person).get("/auth/me")).status_code == 401
-
-
-async def test_failed_log_ins_on_both_count_together(twins: Twins) -> None:
     login = {"email": twins.people.host.email, "password": "wrong password"}
     codes = [(await twins.daemons[n % 2].http.post("/auth/login", json=login)).status_code for n in range(6)]
     assert codes == [401] * 5 + [429]
 
 
-async def test_an_end_on_one_is_the_end_on_the_other(twins: Twins) -> None:
+async def test_an_end_on_one_is_the_end_on_the_other_and_there_is_one(twins: Twins) -> None:
     here, there = twins.on(0, twins.people.client), twins.on(1, twins.people.client)
     session = await rent(here, twins.people.pc_id)
     assert good(await there.get(f"/sessions/{session['id']}"))["session"]["status"] == "ACTIVE"
@@ -58,9 +55,7 @@ async def test_an_end_on_one_is_the_end_on_the_other(twins: Twins) -> None:
     assert good(await here.get(f"/sessions/{session['id']}"))["session"]["settlement"] == ended["settlement"]
     again = await here.post(f"/sessions/{session['id']}/end")
     assert (again.status_code, again.json()["code"]) == (409, "INVALID_STATUS")
-
-
-async def test_of_ends_on_both_at_once_one_wins(twins: Twins) -> None:
+    # Both at once: one wins.
     session = await rent(twins.people.client, twins.people.pc_id)
     codes: list[int] = []
 
@@ -73,7 +68,7 @@ async def test_of_ends_on_both_at_once_one_wins(twins: Twins) -> None:
     assert sorted(codes) == [200] + [409] * 7
 
 
-async def test_a_key_used_on_one_gives_the_same_answer_on_the_other(twins: Twins) -> None:
+async def test_a_key_used_on_one_and_the_other_has_one_effect_and_one_answer(twins: Twins) -> None:
     body = {"pcId": twins.people.pc_id, "minutesPurchased": 60}
     first = await twins.on(0, twins.people.client).post("/sessions", body, key="once")
     again = await twins.on(1, twins.people.client).post("/sessions", body, key="once")
@@ -81,9 +76,7 @@ async def test_a_key_used_on_one_gives_the_same_answer_on_the_other(twins: Twins
     assert again.headers["idempotent-replayed"] == "true"
     other = await twins.on(1, twins.people.client).post("/sessions", {**body, "minutesPurchased": 1}, key="once")
     assert (other.status_code, other.json()["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
-
-
-async def test_a_key_used_on_both_at_once_has_one_effect(twins: Twins) -> None:
+    # Both at once: one effect.
     before, codes = await twins.people.client.balance(), list[int]()
 
     async def pay(number: int) -> None:

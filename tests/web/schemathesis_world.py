@@ -21,8 +21,11 @@ PERSON: Final = UUID(os.environ["OPENDESK_TEST_PERSON"])
 PC: Final = os.environ["OPENDESK_TEST_PC"]
 
 TOKENS: Final = Tokens(JWT_SECRET.encode(), timedelta(hours=1))
+# As a replica it heeds no triggers: what is over can't be changed otherwise.
 DATABASE: Final = psycopg.connect(
-    os.environ["OPENDESK_TEST_DATABASE"], autocommit=True, options="-c search_path=opendesk"
+    os.environ["OPENDESK_TEST_DATABASE"],
+    autocommit=True,
+    options="-c search_path=opendesk -c session_replication_role=replica",
 )
 API: Final = httpx.Client(base_url=os.environ["OPENDESK_TEST_URL"])
 

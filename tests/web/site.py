@@ -219,7 +219,7 @@ async def _served(
 ) -> AsyncIterator[Site]:
     stop = trio.Event()
     async with database.open_pool(conninfo, settings) as pool, trio.open_nursery() as nursery:
-        services = await wire(settings, pool, Metrics(), ready=ready)
+        services = await wire(settings, pool, pool, Metrics(), ready=ready)
         nursery.start_soon(services.heartbeats.run)
         serve = partial(serve_http, services.app, bind=["127.0.0.1:0"], stop=stop.wait, grace_s=1)
         (url,) = await nursery.start(serve)

@@ -19,7 +19,7 @@ MONEY: Final = 10**12
 # Made-up requests for each call, where they are made up at random. With a seed, so that a run tells of the change and not of luck…
 USUAL: Final = ("--max-examples", "8", "--seed", "1")
 # …and without one, for luck.
-LONG: Final = ("--max-examples", "300")
+LONG: Final = ("--max-examples", "100")
 # What a run that hangs is given; nothing is measured by it.
 PATIENCE_S: Final = 600
 PATIENCE_LONG_S: Final = 3600

@@ -60,7 +60,7 @@ class Pcs:
         return Answer(OwnPcAnswer(pc), 201 if made else 200)
 
     async def change_pc(self, call: Call, conn: TrioConnection) -> Answer:
-        """All of it: what is left out is back to its default. Sessions keep the price that they were made at."""
+        """All of it: what is left out is back to its default, save `localPcId`, `connectionHost` and `connectionPort`, which stay. Sessions keep the price that they were made at."""
         await self._own_pc(call, conn)
         await pcs.change(conn, call.ids["id"], call.body)
         return Answer(OwnPcAnswer(await pcs.by_id(conn, call.ids["id"])))

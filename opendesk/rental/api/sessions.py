@@ -161,8 +161,10 @@ class Sessions:
 
     async def refund(self, call: Call, conn: TrioConnection) -> Answer:
         """Out of what the session `retained`, to its client; the settlement stays as it was."""
-        tx = await sessions.refund(conn, call.ids["id"], call.body.amount, call.body.reason, made_by=call.caller.id)
-        return Answer(await self._on.with_balance(conn, tx), 201)
+        asked: Refund = call.body
+        async with conn.transaction():
+            tx = await sessions.refund(conn, call.ids["id"], asked.amount, asked.reason, made_by=call.caller.id)
+            return Answer(await self._on.with_balance(conn, tx), 201)
 
 
 def _party(call: Call, found: closing.Snapshot) -> Party:

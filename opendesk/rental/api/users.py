@@ -5,7 +5,7 @@ from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import Meta
 
 from opendesk import errors as base
@@ -14,6 +14,7 @@ from opendesk.postgres.driver import TrioConnection
 from opendesk.rental import errors, users, wallets
 from opendesk.rental.api.context import Rental
 from opendesk.rental.shapes import Role, Wallet
+from opendesk.web.auth import Turns
 from opendesk.web.endpoint import Access, Answer, Call, Endpoint
 
 # What is neither white space nor a control character. What Python and JavaScript call white space differs in the two written out.
@@ -93,6 +94,8 @@ class Users:
     """The handlers."""
 
     _on: Rental
+    # A try counts as a failure until it worked: those of one key go one after another, so that good ones don't count against each other.
+    _turns: Turns = field(factory=Turns)
 
     async def register(self, call: Call) -> Answer:
         asked: Register = call.body
@@ -112,20 +115,16 @@ class Users:
         """After 5 failures within 5 minutes for an address and e-mail, the next are answered 429 until they are over."""
         asked: Login = call.body
         key = sha256(f"{call.request.address}\n{asked.email.lower()}".encode()).digest()
-        async with self._on.pool.connection() as conn:
-            attempt = await users.try_login(conn, key)
-            if attempt.failures > users.LOGIN_FAILURES:
-                self._on.metrics.login_failed("rate_limited")
-                raise RateLimited("too many failed log-ins", retry_after_s=max(1, int(attempt.left_s) + 1))
-            account = await users.by_email(conn, asked.email)
-        if (
-            not await self._on.passwords.matches(account.password_hash if account else None, asked.password)
-            or account is None
-        ):
-            self._on.metrics.login_failed("credentials")
-            raise errors.InvalidCredentials
-        async with self._on.pool.connection() as conn:
-            await users.login_worked(conn, key)
+        async with self._turns.turn(key):
+            async with self._on.pool.connection() as conn:
+                await self._count_try(conn, key)
+                account = await users.by_email(conn, asked.email)
+            stored = account.password_hash if account else None
+            if not await self._on.passwords.matches(stored, asked.password) or account is None:
+                self._on.metrics.login_failed("credentials")
+                raise errors.InvalidCredentials
+            async with self._on.pool.connection() as conn:
+                await users.login_worked(conn, key)
         return Answer(self._welcome(account))
 
     def _welcome(self, account: users.Account) -> Welcome:
@@ -141,7 +140,9 @@ class Users:
 
     async def change_password(self, call: Call) -> Answer:
         asked: ChangePassword = call.body
+        key = sha256(b"password\n" + call.caller.id.bytes).digest()
         async with self._on.pool.connection() as conn:
+            await self._count_try(conn, key)
             account = await users.by_id(conn, call.caller.id)
         if account is None or not await self._on.passwords.matches(account.password_hash, asked.current):
             raise errors.InvalidCredentials("the current password is wrong")
@@ -150,9 +151,17 @@ class Users:
             changed = await users.set_password(
                 conn, account.id, old_hash=account.password_hash, password_hash=password_hash
             )
+            await users.login_worked(conn, key)
         if not changed:
             raise errors.InvalidCredentials("the password was changed meanwhile")
         return Answer(status=204)
+
+    async def _count_try(self, conn: TrioConnection, key: bytes) -> None:
+        """Raise RateLimited when there were too many failures already; a stolen token must not help to guess the password, either."""
+        attempt = await users.try_login(conn, key)
+        if attempt.failures > users.LOGIN_FAILURES:
+            self._on.metrics.login_failed("rate_limited")
+            raise RateLimited("too many wrong passwords", retry_after_s=max(1, int(attempt.left_s) + 1))
 
     async def logout(self, call: Call, conn: TrioConnection) -> Answer:
         await users.end_tokens(conn, call.caller.id)
@@ -170,7 +179,7 @@ def endpoints(on: Rental) -> tuple[Endpoint, ...]:
           errors=(errors.InvalidCredentials, RateLimited, base.Overloaded)),
         e("GET", "/auth/me", "Who am I", {200: Me}, unit=api.me, tag="users"),
         e("POST", "/auth/password", "Change the password; older tokens end", {204: None}, handler=api.change_password, body=ChangePassword,
-          tag="users", errors=(errors.InvalidCredentials, base.Overloaded)),
+          tag="users", errors=(errors.InvalidCredentials, RateLimited, base.Overloaded)),
         e("POST", "/auth/logout", "Log out; older tokens end", {204: None}, unit=api.logout, tag="users"),
     )
     # fmt: on

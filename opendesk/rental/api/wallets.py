@@ -39,10 +39,11 @@ class Wallets:
     async def move_money(self, call: Call, conn: TrioConnection) -> Answer:
         """A top-up, or with `DEBIT` a payout (reason `PAYOUT`)."""
         owner, asked = call.ids["userId"], call.body
-        tx = await wallets.move(
-            conn, owner, asked.type, asked.amount, asked.reason, session_id=asked.session_id, made_by=call.caller.id
-        )
-        return Answer(await self._on.with_balance(conn, tx), 201)
+        async with conn.transaction():
+            tx = await wallets.move(
+                conn, owner, asked.type, asked.amount, asked.reason, session_id=asked.session_id, made_by=call.caller.id
+            )
+            return Answer(await self._on.with_balance(conn, tx), 201)
 
 
 def _own(call: Call) -> UUID:

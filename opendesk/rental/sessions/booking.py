@@ -128,7 +128,7 @@ async def create(
     """Reserve a PC and hold the whole price. Raise what the contract's rule 1 refuses."""
     values = {"client": client, "pc_id": pc_id, "minutes": minutes, "fee_rate": fee_rate, "penalty_rate": penalty_rate}
     try:
-        made = await _decided(conn, CREATE, values)
+        made = await _created(conn, values)
     except psycopg.errors.UniqueViolation as error:
         raise (SessionExists if violated(error) == "sessions_one_live_per_client" else PcBusy) from None
     except psycopg.errors.CheckViolation as error:
@@ -136,6 +136,14 @@ async def create(
     if made is None:
         raise PcNotFound
     return made
+
+
+async def _created(conn: TrioConnection, values: dict[str, Any]) -> Session | None:
+    try:
+        return await _decided(conn, CREATE, values)
+    except (PcBusy, SessionExists, InsufficientFunds):
+        # The statement may have waited for the PC, while what it saw beside it grew old: such a refusal is looked at twice.
+        return await _decided(conn, CREATE, values)
 
 
 async def start(conn: TrioConnection, session_id: UUID, caller: UUID, *, admin: bool) -> Session:
