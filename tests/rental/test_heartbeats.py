@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 import trio
 import trio.testing
 
-from opendesk.errors import DatabaseUnavailable, Forbidden, Unauthenticated
+from opendesk.errors import DatabaseUnavailable, Forbidden, Overloaded, Unauthenticated
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
@@ -154,20 +154,21 @@ async def test_a_beat_does_not_bring_back_a_deleted_pc(conn: TrioConnection, sta
     assert await conn.fetch_one("SELECT status FROM pcs WHERE id = %s", (stage.pc,)) == ("OFFLINE",)
 
 
-async def test_a_beat_that_waited_for_the_deletion_does_not_bring_the_pc_back(
+async def test_a_beat_during_the_deletion_does_not_wait_and_does_not_bring_the_pc_back(
     conn: TrioConnection, pool: Pool, stage: Stage
 ) -> None:
     await time_out(conn, pool, stage.pc)
-    async with pool.connection() as a, trio.open_nursery() as nursery, a.transaction():
+    async with pool.connection() as a, a.transaction():
         await pcs.delete(a, stage.pc)
-        nursery.start_soon(one_beat, pool, of(stage.host))
-        await until_one_waits(conn)
+        assert isinstance(await one_beat(pool, of(stage.host)), BeatAnswer)
     assert await conn.fetch_one("SELECT status FROM pcs WHERE id = %s", (stage.pc,)) == ("OFFLINE",)
 
 
-async def one_beat(pool: Pool, beat: Beat) -> None:
-    async with pool.connection() as own:
-        await write(own, [beat])
+async def one_beat(pool: Pool, beat: Beat) -> BeatAnswer | Exception:
+    """It never waits for a row that somebody holds."""
+    with trio.fail_after(DEADLINE_S):
+        async with pool.connection() as own:
+            return (await write(own, [beat]))[0]
 
 
 async def test_a_plain_beat_does_not_undo_what_another_daemon_was_just_told(
@@ -175,22 +176,22 @@ async def test_a_plain_beat_does_not_undo_what_another_daemon_was_just_told(
 ) -> None:
     """The PC had timed out; its host beats at one daemon while it takes the PC off at another."""
     await time_out(conn, pool, stage.pc)
-    async with pool.connection() as a, trio.open_nursery() as nursery, a.transaction():
+    async with pool.connection() as a, a.transaction():
         # Only the PC's row: as the other daemon's statement has it when it is nearly done.
         await a.run("UPDATE pcs SET taken_off = true WHERE id = %s", (stage.pc,))
-        nursery.start_soon(one_beat, pool, of(stage.host))
-        await until_one_waits(conn)
+        await one_beat(pool, of(stage.host))
     assert await pc_status(conn, stage.pc) == "OFFLINE"
 
 
-async def test_a_beat_that_waited_for_the_start_leaves_the_pc_busy(
+async def test_a_status_said_while_somebody_holds_the_pc_is_refused_and_counts_when_said_again(
     conn: TrioConnection, pool: Pool, stage: Stage
 ) -> None:
     session = await reserve(conn, stage)
-    async with pool.connection() as a, trio.open_nursery() as nursery, a.transaction():
+    async with pool.connection() as a, a.transaction():
         await sessions.start(a, session.id, stage.client, admin=False)
-        nursery.start_soon(one_beat, pool, of(stage.host, said="OFFLINE"))
-        await until_one_waits(conn)
+        assert isinstance(await one_beat(pool, of(stage.host, said="OFFLINE")), Overloaded)
+        assert isinstance(await one_beat(pool, of(stage.host)), BeatAnswer)
+    assert isinstance(await one_beat(pool, of(stage.host, said="OFFLINE")), BeatAnswer)
     assert await pc_status(conn, stage.pc) == "BUSY"
     await end(conn, session.id, Caller.CLIENT)
     assert await pc_status(conn, stage.pc) == "OFFLINE"
@@ -372,11 +373,11 @@ async def test_a_connection_that_dies_is_told_and_remembered(conn: TrioConnectio
         nursery.start_soon(hearing.run)
         await hearing.beat(of(stage.host))
         async with pool.connection() as holder, holder.transaction():
-            # Taken off: the batch has to write the PC's row, which somebody holds.
-            await holder.run("SELECT FROM pcs WHERE id = %s FOR UPDATE", (stage.pc,))
+            # The one row that a batch waits for: another daemon's batch has it, for milliseconds.
+            await holder.run("SELECT FROM pc_beats WHERE pc_id = %s FOR UPDATE", (stage.pc,))
             nursery.start_soon(kill_who_waits, conn)
             with capture_logs(), pytest.raises(DatabaseUnavailable):
-                await hearing.beat(of(stage.host, said="OFFLINE"))
+                await hearing.beat(of(stage.host))
         assert hearing.lost
         assert isinstance(await hearing.beat(of(stage.host)), BeatAnswer)
         nursery.cancel_scope.cancel()

@@ -85,7 +85,7 @@ def test_faulty_settings_are_all_told_with_code_2(command: str) -> None:
 
 async def test_commands_work_beside_a_daemon(start: Start, data_dir: Path) -> None:
     await start(data_dir)
-    place = {"data_dir": data_dir}
+    place: dict[str, Any] = {"data_dir": data_dir}
     await create_credit_and_prove(place)
     again = await create_admin("Boss@example.org", place)
     assert (again.code, again.out, "is a user with this e-mail" in again.refusal) == (1, "", True)

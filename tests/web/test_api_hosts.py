@@ -93,15 +93,19 @@ async def test_the_same_local_id_gives_the_same_pc(site: Site) -> None:
     assert (await host.post("/pcs", json=PC)).status_code == 201
 
 
-async def test_a_pc_is_changed_whole(site: Site) -> None:
+async def test_a_pc_is_changed_whole_save_its_name_for_the_host_and_the_way_to_it(site: Site) -> None:
     host = await site.host()
-    pc = await site.pc(host, description="Old", localPcId="1", categories=["games"])
+    way = {"localPcId": "1", "connectionHost": "10.0.0.1", "connectionPort": 22}
+    pc = await site.pc(host, description="Old", categories=["games"], **way)
     answer = await host.put(f"/pcs/{pc}", json={**PC, "name": "New", "pricePerHour": 1})
     assert answer.status_code == 200
     changed = answer.json()["pc"]
     assert (changed["id"], changed["name"], changed["pricePerHour"]) == (pc, "New", 1)
-    assert (changed["description"], changed["localPcId"], changed["categories"]) == ("", None, [])
-    assert changed["status"] == "ONLINE"
+    assert (changed["description"], changed["categories"], changed["status"]) == ("", [], "ONLINE")
+    assert {name: changed[name] for name in way} == way
+    other_way = {"localPcId": "2", "connectionHost": "pc.example.org", "connectionPort": 23}
+    changed = (await host.put(f"/pcs/{pc}", json={**PC, **other_way})).json()["pc"]
+    assert {name: changed[name] for name in way} == other_way
 
 
 async def test_a_local_id_can_not_be_taken_from_another_pc(site: Site) -> None:

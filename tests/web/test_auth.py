@@ -184,8 +184,6 @@ ODD_CLAIMS: list[Json] = [
     {"exp": 10**400},
     {"exp": None},
     {"iat": ...},
-    {"iat": "now"},
-    {"iat": 10**12},
     {"nbf": 10**12},
     {"sub": ...},
     {"sub": "x"},
@@ -226,7 +224,10 @@ async def test_a_good_one_is_good_and_its_role_does_not_matter(site: Site) -> No
         {"role": ...},
         {"role": 5},
         {"more": "claims"},
+        # When it was issued, another daemon's clock told.
         {"iat": 1},
+        {"iat": 10**12},
+        {"iat": "now"},
     ):
         assert await is_in(ana, jwt.encode(forged(ana, **changes), JWT_SECRET, algorithm="HS256"))
 
