@@ -108,8 +108,7 @@ class Tokens:
                 self.secret,
                 algorithms=["HS256"],
                 leeway=_LEEWAY,
-                # When it was issued, another daemon's clock told.
-                options={"require": ["sub", "exp", "iat", "ver"], "verify_iat": False},
+                options={"require": ["sub", "exp", "iat", "ver"]},
             )
         except (jwt.InvalidTokenError, ValueError, OverflowError):
             raise Unauthenticated from None

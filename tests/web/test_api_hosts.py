@@ -95,7 +95,7 @@ async def test_the_same_local_id_gives_the_same_pc(site: Site) -> None:
 
 async def test_a_pc_is_changed_whole_save_its_name_for_the_host_and_the_way_to_it(site: Site) -> None:
     host = await site.host()
-    way = {"localPcId": "1", "connectionHost": "10.0.0.1", "connectionPort": 22}
+    way: Json = {"localPcId": "1", "connectionHost": "10.0.0.1", "connectionPort": 22}
     pc = await site.pc(host, description="Old", categories=["games"], **way)
     answer = await host.put(f"/pcs/{pc}", json={**PC, "name": "New", "pricePerHour": 1})
     assert answer.status_code == 200
