@@ -157,7 +157,7 @@ async def test_bad_rows_do_not_hold_up_a_backlog_of_several_batches(
     good = [await due(conn) for _ in range(4)]
     rows, expire = {session.id for session in bad}, closing.expire
 
-    def decide(session: Snapshot) -> Closing:
+    def decide(session: Snapshot, **_: object) -> Closing:
         if session.id in rows:
             raise ArithmeticError("a bad row")
         return expire(session)

@@ -28,7 +28,7 @@ from tests.rental.builders import (
     set_stage,
     start,
 )
-from tests.rental.racing import DEADLINE_S, beats, expire, give_up, outcome, silent, time_out, until_one_waits
+from tests.rental.racing import DEADLINE_S, expire, give_up, outcome, silent, time_out, until_one_waits
 
 pytestmark = pytest.mark.usefixtures("books")
 
@@ -64,12 +64,11 @@ OPS: dict[str, Op] = {
     "expire": lambda c, w: expire(c, w.live),
     "time_out": lambda c, w: time_out(c, [w.judged]),
     "delete": lambda c, w: pcs.delete(c, w.stage.pc),
-    "take_off": lambda c, w: beats(c, w.stage.host, w.stage.pc, "OFFLINE"),
     "debit": lambda c, w: debit(c, w.stage.client, 7000),
 }
-ON_FREE = ("create", "create_other", "create_elsewhere", "time_out", "delete", "take_off", "debit")
-ON_PENDING = ("start", "cancel", "give_up", "create_other", "create_elsewhere", "time_out", "delete", "take_off")
-ON_ACTIVE = ("end_client", "end_host", "expire", "create_other", "create_elsewhere", "time_out", "delete", "take_off")
+ON_FREE = ("create", "create_other", "create_elsewhere", "time_out", "delete", "debit")
+ON_PENDING = ("start", "cancel", "give_up", "create_other", "create_elsewhere", "time_out", "delete")
+ON_ACTIVE = ("end_client", "end_host", "expire", "create_other", "create_elsewhere", "time_out", "delete")
 CASES = [
     (status, first)
     for status, names in (("FREE", ON_FREE), ("PENDING", ON_PENDING), ("ACTIVE", ON_ACTIVE))
