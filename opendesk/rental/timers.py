@@ -168,11 +168,7 @@ class Timers:
         async def due(conn: TrioConnection, but: Sequence[UUID]) -> list[Snapshot]:
             return await sessions.due(conn, limit=BATCH, but=but)
 
-        def expire(session: Snapshot) -> Closing:
-            since = self.listening_since(session.now)
-            return closing.expire(session, heartbeat_timeout=self._periods.host_timeout, listening_since=since)
-
-        return await self._work_off(due, expire) + await self._work_off(stale, closing.give_up)
+        return await self._work_off(due, closing.expire) + await self._work_off(stale, closing.give_up)
 
     async def _until_next(self) -> float:
         pending_timeout_ms = self._periods.pending_timeout_ms

@@ -239,7 +239,7 @@ class RentalMachine(RuleBasedStateMachine):
     @rule(session=ANY, who=st.sampled_from(Caller), claim=st.sampled_from([None, *FailureReason]))
     def end(self, session: int, who: Caller, claim: FailureReason | None) -> None:
         one = self.session(session, _is_active)
-        since = self.timers.listening_since(utc_now())
+        since = self.model.watch.listening_since
         self.both(
             lambda conn: builders.end(conn, one.id, who, claim, listening_since=since),
             lambda: self.model.end(one, who, claim),
