@@ -62,8 +62,9 @@ _BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_databa
 
 async def until_one_waits(conn: TrioConnection, *, or_done: trio.Event | None = None) -> None:
     done = trio.Event() if or_done is None else or_done
-    while not done.is_set() and await conn.fetch_one(_BLOCKED) == (0,):  # noqa: ASYNC110  # the server tells nobody
-        await trio.sleep(0.002)
+    with trio.fail_after(DEADLINE_S):
+        while not done.is_set() and await conn.fetch_one(_BLOCKED) == (0,):  # noqa: ASYNC110  # the server tells nobody
+            await trio.sleep(0.002)
 
 
 def with_settings(conninfo: str, options: str) -> str:

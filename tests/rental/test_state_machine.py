@@ -33,7 +33,7 @@ from opendesk.rental.lifecycle import Caller, Status
 from opendesk.rental.liveness import Watch
 from opendesk.rental.settlement import FailureReason
 from opendesk.rental.timers import Timers
-from opendesk.web.auth import Claims, utc_now
+from opendesk.web.auth import Claims
 from tests.conftest import database
 from tests.rental import builders
 from tests.rental.builders import HOUR, SECOND, add_client, add_host, add_pc, add_user, assert_books_are_right, offer
