@@ -16,9 +16,9 @@ from opendesk.postgres.pool import Pool
 from opendesk.rental.timers import Timers
 from opendesk.settings import Settings
 from opendesk.supervise import every, keep_running, lag_canary
-from opendesk.web.certificate import Certificate
-from opendesk.web.listen import listen
-from opendesk.web.server import serve_http
+from opendesk.web.http.certificate import Certificate
+from opendesk.web.http.listen import listen
+from opendesk.web.http.server import serve_http
 from opendesk.wiring import Services, wire
 
 log = structlog.get_logger()

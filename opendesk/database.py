@@ -13,7 +13,7 @@ import trio
 
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.embedded import embedded_server, server_for_command
+from opendesk.postgres.embedded.lifetime import embedded_server, server_for_command
 from opendesk.postgres.migrate import MigrationFailed, migrate
 from opendesk.postgres.pool import Pool, with_options
 from opendesk.settings import Settings

@@ -18,7 +18,7 @@ from opendesk.settings import Settings
 
 log = structlog.get_logger()
 
-# Twice what all connections and everything else take (web/limits.py).
+# Twice what all connections and everything else take (web/http/limits.py).
 DESCRIPTORS: Final = 16_384
 
 _WELCOME = """

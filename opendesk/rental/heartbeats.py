@@ -37,7 +37,7 @@ WRITE_S: Final = 8.0
 # Beats in one statement: some 100 ms of the server's time. More wait for the next write.
 BATCH_SIZE: Final = 5_000
 
-# Each waits on a connection of its own, so that more than these never come through the door (web/limits.py).
+# Each waits on a connection of its own, so that more than these never come through the door (web/http/limits.py).
 MAX_WAITING: Final = 5_000
 
 # Whether what a beat says changes its PC.

@@ -15,11 +15,11 @@ from typing import Final
 from attrs import define, field
 import trio
 
-from opendesk.postgres import account as accounts
-from opendesk.postgres import child, postmaster
-from opendesk.postgres.embedded import running_server
+from opendesk.postgres.embedded import account as accounts
+from opendesk.postgres.embedded import child, postmaster
+from opendesk.postgres.embedded.lifetime import running_server
+from opendesk.postgres.embedded.process import Process
 from opendesk.postgres.errors import EmbeddedError
-from opendesk.postgres.process import Process
 from opendesk.settings.table import DECLARED
 
 # A first start makes a database: seconds, on a slow disk some more, and a copy of PostgreSQL's programs where they are out of reach.

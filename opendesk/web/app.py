@@ -10,7 +10,7 @@ from werkzeug import exceptions
 
 from opendesk.errors import BodyTooLarge, OpenDeskError
 from opendesk.web.endpoint import Endpoint, Reply
-from opendesk.web.exchange import WHOLE_BODY
+from opendesk.web.http.exchange import WHOLE_BODY
 from opendesk.web.quart import LeanQuartTrio
 from opendesk.web.responder import MethodNotAllowed, Responder, unknown_path
 

@@ -11,7 +11,7 @@ from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.routing import MapAdapter
 
-from opendesk.web.exchange import WHOLE_BODY
+from opendesk.web.http.exchange import WHOLE_BODY
 
 
 class LeanHttpConnection(TrioASGIHTTPConnection):

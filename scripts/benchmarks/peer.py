@@ -31,8 +31,8 @@ from opendesk.rental.heartbeats import BeatAnswer
 from opendesk.settings import Settings, load
 from opendesk.web.app import add_routes, make_app
 from opendesk.web.endpoint import Answer, Call, Endpoint
-from opendesk.web.limits import Limits
-from opendesk.web.server import serve_http
+from opendesk.web.http.limits import Limits
+from opendesk.web.http.server import serve_http
 from opendesk.wiring import Services, wire
 
 _UPDATE: Final = """

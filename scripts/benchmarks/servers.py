@@ -20,7 +20,7 @@ import trio
 
 from opendesk.database import STATEMENT_TIMEOUT_MS, bring_up_to_date
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.embedded import embedded_server
+from opendesk.postgres.embedded.lifetime import embedded_server
 from opendesk.postgres.pool import with_options
 from scripts.benchmarks.measure import Cpu, cpu
 from scripts.benchmarks.people import JWT_SECRET

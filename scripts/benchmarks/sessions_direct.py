@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Final
 
-from opendesk.postgres import account
-from opendesk.postgres.binaries import find
+from opendesk.postgres.embedded import account
+from opendesk.postgres.embedded.binaries import find
 from opendesk.postgres.pool import Pool
 from scripts.benchmarks.cycles import pgbench, pgbench_script, prepare_pgbench, rent_for
 from scripts.benchmarks.measure import middle

@@ -13,7 +13,7 @@ import sys
 import structlog
 import trio
 
-from opendesk.postgres.embedded import embedded_server
+from opendesk.postgres.embedded.lifetime import embedded_server
 
 
 async def main(data_dir: Path, *settings: str) -> None:

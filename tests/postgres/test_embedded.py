@@ -17,10 +17,11 @@ import psycopg
 import pytest
 import trio
 
-from opendesk.postgres import account, binaries, embedded, postmaster, server, sockets
-from opendesk.postgres.datadir import DataDir
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.embedded import embedded_server, running_server, server_for_command
+from opendesk.postgres.embedded import account, binaries, postmaster, server, sockets
+from opendesk.postgres.embedded import lifetime as embedded
+from opendesk.postgres.embedded.datadir import DataDir
+from opendesk.postgres.embedded.lifetime import embedded_server, running_server, server_for_command
 from opendesk.postgres.errors import (
     BinariesMissing,
     DataDirInUse,

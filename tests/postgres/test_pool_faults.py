@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.embedded import embedded_server
+from opendesk.postgres.embedded.lifetime import embedded_server
 from opendesk.postgres.pool import Pool, PoolStats
 
 Look = Callable[[str], list[Any]]

@@ -9,11 +9,11 @@ import sys
 import pytest
 import trio
 
-from opendesk.postgres import account, process
+from opendesk.postgres.embedded import account, process
+from opendesk.postgres.embedded.postmaster import split_command
+from opendesk.postgres.embedded.process import Process, run, start
+from opendesk.postgres.embedded.sockets import _take
 from opendesk.postgres.errors import ServerDidNotStart
-from opendesk.postgres.postmaster import split_command
-from opendesk.postgres.process import Process, run, start
-from opendesk.postgres.sockets import _take
 
 US = account.Account(os.geteuid(), os.getegid())
 DEADLINE_S = 60

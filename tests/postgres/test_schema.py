@@ -6,8 +6,8 @@ import subprocess
 
 import pytest
 
-from opendesk.postgres import binaries
-from opendesk.postgres.account import Account
+from opendesk.postgres.embedded import binaries
+from opendesk.postgres.embedded.account import Account
 
 PUBLISHED = Path(__file__).parents[2] / "schemas" / "schema.sql"
 

@@ -17,9 +17,9 @@ import httpx
 from psycopg.conninfo import conninfo_to_dict
 import trio
 
-from opendesk.postgres import postmaster
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.embedded import running_server
+from opendesk.postgres.embedded import postmaster
+from opendesk.postgres.embedded.lifetime import running_server
 
 # What a test that hangs is given; nothing is measured by it.
 PATIENCE_S: Final = 60

@@ -8,8 +8,8 @@ import psycopg
 import pytest
 import trio
 
-from opendesk.postgres import binaries
-from opendesk.postgres.account import Account
+from opendesk.postgres.embedded import binaries
+from opendesk.postgres.embedded.account import Account
 from tests.system.commands import opendesk
 from tests.system.conftest import Start
 from tests.system.daemon import database_of, url_of

@@ -15,7 +15,7 @@ import pytest
 import trio
 
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.embedded import embedded_server
+from opendesk.postgres.embedded.lifetime import embedded_server
 from tests.postgres.conftest import SOCKET, Gate
 from tests.system.commands import opendesk
 from tests.system.conftest import Start

@@ -11,7 +11,7 @@ import h11
 import pytest
 import trio
 
-from opendesk.web.server import serve_http
+from opendesk.web.http.server import serve_http
 
 App = Callable[..., Awaitable[None]]
 Handler = Callable[[Any, bytes], Awaitable[bytes]]

@@ -22,7 +22,7 @@ from opendesk.rental.shapes import TxType
 from opendesk.settings import Settings, load
 from opendesk.web.app import Application
 from opendesk.web.auth import Tokens, utc_now
-from opendesk.web.server import serve_http
+from opendesk.web.http.server import serve_http
 from opendesk.wiring import wire
 from tests.web.conformance import Conformance
 

@@ -4,10 +4,10 @@ import pytest
 import trio
 import trio.testing
 
-from opendesk.web.exchange import Exchange
-from opendesk.web.http_request import Head
-from opendesk.web.http_response import FaultyResponse
-from opendesk.web.transport import ClientGone
+from opendesk.web.http.exchange import Exchange
+from opendesk.web.http.request import Head
+from opendesk.web.http.response import FaultyResponse
+from opendesk.web.http.transport import ClientGone
 
 HEAD = Head(method="GET", version="1.1", path=b"/", query=b"", fields=[], keep_alive=True, wants_websocket=False)
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 import pytest
 
 from opendesk.errors import BodyTooLarge, OpenDeskError
-from opendesk.web.http_request import (
+from opendesk.web.http.limits import Limits
+from opendesk.web.http.request import (
     BadRequest,
     Head,
     HeadTooLarge,
@@ -16,7 +17,6 @@ from opendesk.web.http_request import (
     UnknownTransferCoding,
     VersionNotSupported,
 )
-from opendesk.web.limits import Limits
 
 LIMITS = Limits(head_bytes=2048, head_fields=100, body_bytes=1000, body_chunks=50)
 POST = b"POST /pcs?a=%20b HTTP/1.1\r\nHost: here\r\nX-One: 1\r\nContent-Length: 5\r\n\r\nhello"

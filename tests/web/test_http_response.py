@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from opendesk.web.http_response import FaultyResponse, ResponseWriter
+from opendesk.web.http.response import FaultyResponse, ResponseWriter
 
 DATE = b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
 Fields = list[tuple[bytes, bytes]]

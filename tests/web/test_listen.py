@@ -9,7 +9,7 @@ import tempfile
 
 import pytest
 
-from opendesk.web.listen import listen
+from opendesk.web.http.listen import listen
 
 
 @contextmanager

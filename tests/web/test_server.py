@@ -13,9 +13,9 @@ from structlog.testing import capture_logs
 import trio
 import trio.testing
 
-from opendesk.web.door import Upgrade
-from opendesk.web.limits import Limits
-from opendesk.web.server import serve_http
+from opendesk.web.http.door import Upgrade
+from opendesk.web.http.limits import Limits
+from opendesk.web.http.server import serve_http
 from tests.web.serving import ECHO, GET, POST, answer, answers, app_of, ask, closed, read_all, serving, with_lifespan
 
 HANDSHAKE = b"GET /stream/relay?token=t HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"

@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 import trio
 
-from opendesk.web.limits import KIB, MIB, Limits
+from opendesk.web.http.limits import KIB, MIB, Limits
 from tests.web.serving import (
     ECHO,
     GET,

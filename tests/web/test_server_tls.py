@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 import trio
 
-from opendesk.web.certificate import Certificate
-from opendesk.web.limits import MIB, Limits
+from opendesk.web.http.certificate import Certificate
+from opendesk.web.http.limits import MIB, Limits
 from tests.web.serving import ECHO, GET, POST, Served, answers, ask, closed, read_all, serving
 
 PAIRS = Path(__file__).parent / "certificates"

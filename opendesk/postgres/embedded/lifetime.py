@@ -11,15 +11,15 @@ from typing import Final
 import structlog
 import trio
 
-from opendesk.postgres import account as accounts
-from opendesk.postgres import binaries as programs
-from opendesk.postgres import postmaster
-from opendesk.postgres.account import Account
-from opendesk.postgres.datadir import DataDir, holder, initialize, locked, prepare
+from opendesk.postgres.embedded import account as accounts
+from opendesk.postgres.embedded import binaries as programs
+from opendesk.postgres.embedded import postmaster
+from opendesk.postgres.embedded.account import Account
+from opendesk.postgres.embedded.datadir import DataDir, holder, initialize, locked, prepare
+from opendesk.postgres.embedded.server import Server, answers, command_line
+from opendesk.postgres.embedded.sockets import conninfo as conninfo_of
+from opendesk.postgres.embedded.sockets import lock_file, socket_dir_for
 from opendesk.postgres.errors import DataDirInUse, DataDirUnusable
-from opendesk.postgres.server import Server, answers, command_line
-from opendesk.postgres.sockets import conninfo as conninfo_of
-from opendesk.postgres.sockets import lock_file, socket_dir_for
 
 log = structlog.get_logger()
 

@@ -12,7 +12,7 @@ from typing import Final
 from attrs import define, field
 import trio
 
-from opendesk.postgres.account import Account
+from opendesk.postgres.embedded.account import Account
 from opendesk.postgres.errors import ServerDidNotStart
 
 # Where the kernel can tell a child that its parent died.

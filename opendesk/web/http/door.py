@@ -10,9 +10,9 @@ from hypercorn.typing import ASGIFramework
 import structlog
 import trio
 
-from opendesk.web.http_request import Head
-from opendesk.web.limits import Limits
-from opendesk.web.transport import Address, Stream
+from opendesk.web.http.limits import Limits
+from opendesk.web.http.request import Head
+from opendesk.web.http.transport import Address, Stream
 
 log = structlog.get_logger()
 

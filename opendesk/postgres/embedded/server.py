@@ -10,13 +10,13 @@ import psycopg
 import structlog
 import trio
 
-from opendesk.postgres import postmaster
-from opendesk.postgres.account import Account
-from opendesk.postgres.binaries import Binaries
 from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.embedded import postmaster
+from opendesk.postgres.embedded.account import Account
+from opendesk.postgres.embedded.binaries import Binaries
+from opendesk.postgres.embedded.process import Process, start
+from opendesk.postgres.embedded.sockets import PORT
 from opendesk.postgres.errors import EmbeddedError, ServerDidNotStart
-from opendesk.postgres.process import Process, start
-from opendesk.postgres.sockets import PORT
 
 log = structlog.get_logger()
 

@@ -14,7 +14,7 @@ from typing import Final
 from attrs import frozen
 import structlog
 
-from opendesk.postgres.account import Account
+from opendesk.postgres.embedded.account import Account
 from opendesk.postgres.errors import BinariesMissing
 
 log = structlog.get_logger()

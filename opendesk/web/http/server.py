@@ -25,12 +25,12 @@ import structlog
 import trio
 
 from opendesk.errors import Overloaded
-from opendesk.web.certificate import Certificate
-from opendesk.web.connection import Connection
-from opendesk.web.door import Door, TakeOver
-from opendesk.web.limits import Limits
-from opendesk.web.listen import listen
-from opendesk.web.transport import Transport
+from opendesk.web.http.certificate import Certificate
+from opendesk.web.http.connection import Connection
+from opendesk.web.http.door import Door, TakeOver
+from opendesk.web.http.limits import Limits
+from opendesk.web.http.listen import listen
+from opendesk.web.http.transport import Transport
 
 log = structlog.get_logger()
 

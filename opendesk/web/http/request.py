@@ -8,7 +8,7 @@ from attrs import frozen
 import h11
 
 from opendesk.errors import BodyTooLarge, OpenDeskError
-from opendesk.web.limits import Limits
+from opendesk.web.http.limits import Limits
 
 Fields = list[tuple[bytes, bytes]]
 

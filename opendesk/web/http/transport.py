@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from opendesk.web.limits import KIB, Limits
+from opendesk.web.http.limits import KIB, Limits
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 Address = tuple[str, int]

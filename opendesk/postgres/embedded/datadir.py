@@ -19,11 +19,11 @@ from typing import Final
 from attrs import frozen
 import structlog
 
-from opendesk.postgres.account import Account
-from opendesk.postgres.binaries import Binaries
+from opendesk.postgres.embedded.account import Account
+from opendesk.postgres.embedded.binaries import Binaries
+from opendesk.postgres.embedded.process import run
+from opendesk.postgres.embedded.sockets import NAME
 from opendesk.postgres.errors import DataDirUnusable, OtherMajorVersion
-from opendesk.postgres.process import run
-from opendesk.postgres.sockets import NAME
 
 log = structlog.get_logger()
 

@@ -12,12 +12,12 @@ import structlog
 import trio
 
 from opendesk.errors import NotFound, OpenDeskError, Overloaded
-from opendesk.web.door import Door, Upgrade
-from opendesk.web.exchange import WHOLE_BODY, Exchange
-from opendesk.web.http_request import Head, RequestReader, RequestTimeout
-from opendesk.web.http_response import CONTINUE, ResponseWriter
+from opendesk.web.http.door import Door, Upgrade
+from opendesk.web.http.exchange import WHOLE_BODY, Exchange
+from opendesk.web.http.request import Head, RequestReader, RequestTimeout
+from opendesk.web.http.response import CONTINUE, ResponseWriter
+from opendesk.web.http.transport import ClientGone, Transport
 from opendesk.web.problems import PROBLEM_JSON, render
-from opendesk.web.transport import ClientGone, Transport
 
 log = structlog.get_logger()
 

@@ -6,9 +6,9 @@ from typing import Final
 from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent
 import trio
 
-from opendesk.web.http_request import Head
-from opendesk.web.http_response import FaultyResponse, ResponseWriter
-from opendesk.web.transport import ClientGone
+from opendesk.web.http.request import Head
+from opendesk.web.http.response import FaultyResponse, ResponseWriter
+from opendesk.web.http.transport import ClientGone
 
 # The scope's extension that says: the first event has all of the body, and none comes after it until the answer is out.
 WHOLE_BODY: Final = "opendesk.whole_body"

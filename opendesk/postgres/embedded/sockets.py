@@ -13,7 +13,7 @@ from typing import Final
 
 from psycopg.conninfo import make_conninfo
 
-from opendesk.postgres.account import Account
+from opendesk.postgres.embedded.account import Account
 from opendesk.postgres.errors import EmbeddedError
 
 # The role and the database that the server is made with.
