@@ -19,7 +19,7 @@ ROOMS = {
     "ops": {"ops"},
 } | {ground: set() for ground in GROUND}
 PURE = {
-    "rental": ("settlement", "lifecycle", "liveness", "money"),
+    "rental": ("settlement", "lifecycle", "liveness", "money", "reliability", "closing"),
     "stream": ("tokens", "control", "limits", "frames"),
     "network": (
         "routeros.codec",

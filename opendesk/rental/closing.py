@@ -18,8 +18,8 @@ from opendesk.rental.lifecycle import (
     decide_expiry,
     decide_pending,
     decide_timeout,
-    reliability_change,
 )
+from opendesk.rental.reliability import reliability_change
 from opendesk.rental.settlement import FailureReason, Settlement, refund, settle
 
 
@@ -90,10 +90,8 @@ def end(
     return _closing(session, decide_end(session.active, request), gone=gone)
 
 
-def expire(
-    session: Snapshot, *, heartbeat_timeout: timedelta = timedelta.max, listening_since: datetime | None = None
-) -> Closing:
-    """An ACTIVE session ran its time. A host that fell silent meanwhile is the time-out's to judge; its PC isn't offered any more."""
+def expire(session: Snapshot, *, heartbeat_timeout: timedelta, listening_since: datetime | None) -> Closing:
+    """An ACTIVE session ran its time. Of a host that is gone nobody is offered the PC again; its silence is the time-out's to judge."""
     gone = _is_gone(session, heartbeat_timeout, listening_since)
     return _closing(session, decide_expiry(session.active), gone=gone)
 

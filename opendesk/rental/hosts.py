@@ -7,7 +7,7 @@ from uuid import UUID
 from attrs import frozen
 
 from opendesk.postgres.driver import TrioConnection
-from opendesk.rental.lifecycle import Badge, badge
+from opendesk.rental.reliability import Badge, badge
 
 _HOST = """
     SELECT h.id, h.user_id, h.display_name, h.reliability_score, h.sessions_completed, h.sessions_dropped, h.last_drop_at,

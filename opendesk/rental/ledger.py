@@ -6,6 +6,7 @@ from typing import Any, Final
 from attrs import frozen
 
 from opendesk.postgres.driver import TrioConnection
+from opendesk.rental.wallets import ESCROW, FEES, RETAINED
 
 # Findings shown of each check; how many there are in all is always told.
 MAX_SHOWN: Final = 20
@@ -32,20 +33,20 @@ _CHECKS: Final[Mapping[str, str]] = {
     "every user has a wallet": """
         SELECT 'user ' || id, 1::numeric, 0::numeric FROM users u WHERE NOT EXISTS (SELECT FROM accounts WHERE user_id = u.id)
     """,
-    "the escrow holds the price of every live session, and nothing of one that is over": """
+    "the escrow holds the price of every live session, and nothing of one that is over": f"""
         SELECT coalesce('session ' || coalesce(s.id, h.session_id), 'no session'), CASE WHEN s.status IN ('PENDING', 'ACTIVE') THEN s.price_total ELSE 0 END::numeric,
                coalesce(held, 0)
           FROM sessions s
                FULL JOIN (SELECT t.session_id, sum(e.amount) AS held FROM entries e JOIN transfers t ON t.id = e.transfer_id
-                           WHERE e.account_id = 1 GROUP BY t.session_id) AS h ON h.session_id = s.id
+                           WHERE e.account_id = {ESCROW} GROUP BY t.session_id) AS h ON h.session_id = s.id
          WHERE coalesce(held, 0) <> CASE WHEN s.status IN ('PENDING', 'ACTIVE') THEN s.price_total ELSE 0 END
     """,
-    "every session was paid for, and every settlement was paid, as it is written": """
+    "every session was paid for, and every settlement was paid, as it is written": f"""
         SELECT 'session ' || s.id || ' ' || paid.what, paid.due::numeric, coalesce(sum(e.amount), 0)
           FROM sessions s JOIN hosts h ON h.id = s.host_id
                CROSS JOIN LATERAL (VALUES
-                   ('platform fee', 2::bigint, coalesce(s.platform_fee, 0)),
-                   ('retained', 3::bigint, coalesce(s.retained, 0) - s.refunded),
+                   ('platform fee', {FEES}::bigint, coalesce(s.platform_fee, 0)),
+                   ('retained', {RETAINED}::bigint, coalesce(s.retained, 0) - s.refunded),
                    ('host payout', (SELECT id FROM accounts WHERE user_id = h.user_id), coalesce(s.host_payout, 0)),
                    ('client', (SELECT id FROM accounts WHERE user_id = s.client_user_id),
                               coalesce(s.client_credit, 0) + s.refunded - s.price_total)

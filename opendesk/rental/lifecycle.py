@@ -1,4 +1,4 @@
-"""How a session goes from one status to the next: whose fault an end was, up to when time is billed, what it says of the host.
+"""How a session goes from one status to the next: whose fault an end was, up to when time is billed.
 
 docs/settlement.md tells the same for those who audit the money.
 """
@@ -43,8 +43,6 @@ NEXT: Final[Mapping[tuple[Status, Event], Status]] = {
     (Status.ACTIVE, Event.END): Status.ENDED,
     (Status.ACTIVE, Event.FAIL): Status.FAILED,
 }
-
-LIVE: Final = frozenset({Status.PENDING, Status.ACTIVE})
 
 
 class EndReason(StrEnum):
@@ -258,71 +256,3 @@ def _ending(
         ended_at=at,
         minutes_used=minutes_used(session.start_at, billed_until, session.minutes_purchased),
     )
-
-
-class Badge(StrEnum):
-    """What clients are shown of a host's record."""
-
-    NOVO = "NOVO"
-    CONFIAVEL = "CONFIAVEL"
-    INSTAVEL = "INSTAVEL"
-
-
-HIGHEST_SCORE: Final = 100
-BADGE_FROM_SESSIONS: Final = 5
-RELIABLE_FROM_PERCENT: Final = 90
-
-
-@frozen
-class ReliabilityChange:
-    """What happened adds to a host's record."""
-
-    score: int = 0
-    total: int = 0
-    completed: int = 0
-    dropped: int = 0
-
-
-SESSION_DONE: Final = ReliabilityChange(score=1, total=1, completed=1)
-FAILED_BY_HOST: Final = ReliabilityChange(score=-2, total=1, dropped=1)
-# A time-out lowers the score once a host and check, however many sessions and PCs it took: not again for each of them.
-DROPPED_BY_TIMEOUT: Final = ReliabilityChange(total=1, dropped=1)
-HOST_TIMED_OUT: Final = ReliabilityChange(score=-10)
-SAYS_NOTHING: Final = ReliabilityChange()
-
-
-@frozen
-class Reliability:
-    """A host's record. The score is 0..100; `total = completed + dropped`."""
-
-    score: int = HIGHEST_SCORE
-    total: int = 0
-    completed: int = 0
-    dropped: int = 0
-
-    def after(self, change: ReliabilityChange) -> "Reliability":
-        return Reliability(
-            score=min(max(self.score + change.score, 0), HIGHEST_SCORE),
-            total=self.total + change.total,
-            completed=self.completed + change.completed,
-            dropped=self.dropped + change.dropped,
-        )
-
-    @property
-    def badge(self) -> Badge:
-        return badge(self.total, self.completed)
-
-
-def reliability_change(ending: Ending) -> ReliabilityChange:
-    """What one session's end says of its host. One that failed by the client or the platform, or that its client never started, says nothing."""
-    if ending.status is Status.ENDED:
-        return SESSION_DONE
-    if ending.failure_reason is not FailureReason.HOST:
-        return SAYS_NOTHING
-    return DROPPED_BY_TIMEOUT if ending.end_reason is EndReason.HOST_TIMEOUT else FAILED_BY_HOST
-
-
-def badge(total: int, completed: int) -> Badge:
-    if total < BADGE_FROM_SESSIONS:
-        return Badge.NOVO
-    return Badge.CONFIAVEL if completed * 100 >= total * RELIABLE_FROM_PERCENT else Badge.INSTAVEL

@@ -67,11 +67,6 @@ class Verdict:
     fallen: int
     were_beating: int
 
-    @property
-    def hosts(self) -> tuple[UUID, ...]:
-        """Each host of a timed-out PC once, however many PCs it lost: its reliability is lowered once a check."""
-        return tuple(dict.fromkeys(pc.host_id for pc in self.timed_out))
-
 
 def judge(
     watch: Watch,

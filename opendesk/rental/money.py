@@ -2,7 +2,6 @@
 
 from decimal import Decimal
 from fractions import Fraction
-import re
 from typing import Final
 
 MINUTES_AN_HOUR: Final = 60
@@ -11,7 +10,6 @@ MINUTES_AN_HOUR: Final = 60
 # "1E-999999999" can't make an integer of a billion digits.
 MAX_RATE_DECIMALS: Final = 28
 
-_RATE: Final = re.compile(rf"[01](?:\.[0-9]{{1,{MAX_RATE_DECIMALS}}})?")
 _RATE_IS: Final = f"a rate is a decimal from 0 to 1 with at most {MAX_RATE_DECIMALS} decimals, such as 0.1 for 10 %"
 
 
@@ -68,20 +66,3 @@ def _require_short(rate: Decimal) -> None:
     exponent = rate.as_tuple().exponent
     if not isinstance(exponent, int) or exponent < -MAX_RATE_DECIMALS:
         raise ValueError(f"{_RATE_IS}; not {rate}")
-
-
-def parse_rate(text: str) -> Fraction:
-    """The rate that a text such as `0.1` says, exactly. ValueError for all but a plain decimal from 0 to 1."""
-    if _RATE.fullmatch(text) is None:
-        raise ValueError(f"{_RATE_IS}; not {text!r}")
-    return exact_rate(Fraction(text))
-
-
-def rate_text(rate: Fraction) -> str:
-    """The shortest decimal that says the rate exactly: `0.1`. ValueError if none does (a third), or outside of 0 to 1."""
-    scaled = exact_rate(rate) * 10**MAX_RATE_DECIMALS
-    if scaled.denominator != 1:
-        raise ValueError(f"{_RATE_IS}; not {rate}")
-    digits = f"{scaled.numerator:0{MAX_RATE_DECIMALS + 1}d}"
-    decimals = digits[1:].rstrip("0")
-    return f"{digits[0]}.{decimals}" if decimals else digits[0]

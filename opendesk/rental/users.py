@@ -61,9 +61,11 @@ _TRY_LOGIN = """
  RETURNING failures, extract(epoch FROM window_start - now())::float8 + %(window)s AS left_s
 """
 _LOGIN_WORKED = "DELETE FROM login_attempts WHERE key = %(key)s"
+# Their age is asked again: a window may have begun anew while this waited for the row.
 _FORGET_ATTEMPTS = """
     DELETE FROM login_attempts
      WHERE ctid = ANY (ARRAY(SELECT ctid FROM login_attempts WHERE window_start < now() - %(window)s * interval '1 second' LIMIT 5000))
+       AND window_start < now() - %(window)s * interval '1 second'
 """
 
 # Failed log-ins for an address and e-mail before the door is shut, and for how long (contracts/rental-http.md).

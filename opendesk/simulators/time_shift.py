@@ -3,8 +3,10 @@
 A session is bought in minutes, and a minute of the daemon's takes a minute. To turn its clock forward by ten is the same as to make
 all that it reasons about ten minutes older: begins, ends and due times of sessions, and the last heartbeats of those who fell silent.
 Heartbeats of hosts that are up stay as they are: such a host would have beaten all through those minutes, and will beat in the next instant.
-Nothing else is touched. Who is billed for how long, who is judged gone and what is paid is the daemon's work alone, by its
-own rules. The ledger can't be changed, by us neither, so its entries keep the time that they were written.
+Nothing else is touched. Who is billed for how long, who is judged gone and what is paid is the daemon's work alone, by its own rules.
+The ledger stays as it is, so its entries keep the time that they were written.
+
+The database lets nobody change a session that is over, but for a superuser, whom the embedded database has, and who turns triggers off.
 """
 
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from opendesk.postgres.pool import Pool
 NOTICED_WITHIN_S: Final = 30.0
 _LOOK_S: Final = 0.01
 
+_PAST_TRIGGERS: Final = "SET LOCAL session_replication_role = replica"
 _TURN: Final = """
     WITH later AS (
         SELECT %(minutes)s * interval '1 minute' AS by
@@ -51,7 +54,8 @@ class TimeShift:
 
         It returns when the daemon has seen what that made due: sessions and reservations that ran out, hosts that are gone.
         """
-        async with self._pool.connection() as conn:
+        async with self._pool.connection() as conn, conn.transaction():
+            await conn.run(_PAST_TRIGGERS)
             await conn.run(_TURN, {"minutes": minutes, "silent": list(silent)})
         await self._until_noticed(silent)
 

@@ -25,9 +25,10 @@ from opendesk.rental.errors import (
     RefundTooLarge,
     SessionExists,
 )
-from opendesk.rental.lifecycle import HOST_TIMED_OUT, Caller, EndReason, Reliability, ReliabilityChange, Status
+from opendesk.rental.lifecycle import Caller, EndReason, Status
 from opendesk.rental.liveness import SilentPc, Watch, judge
 from opendesk.rental.money import price
+from opendesk.rental.reliability import HOST_TIMED_OUT
 from opendesk.rental.settlement import FailureReason
 from tests.rental.builders import HOUR, PENDING_TIMEOUT, SECOND, TIMEOUT, TIMEOUT_ACTIVE
 
@@ -41,7 +42,20 @@ WATCHING = Watch(grace_from=BEGINNING - HOUR, checked_at=BEGINNING - 30 * SECOND
 class Host:
     user: UUID
     id: UUID
-    record: Reliability = field(factory=Reliability)
+    score: int = 100
+    completed: int = 0
+    dropped: int = 0
+    seen: datetime = BEGINNING
+    timed_out_at: datetime | None = None
+
+    def rate(self, score: int) -> None:
+        self.score = min(max(self.score + score, 0), 100)
+
+    def time_out(self, now: datetime) -> None:
+        """Once a silence."""
+        if self.timed_out_at is None or self.timed_out_at < self.seen:
+            self.timed_out_at = now
+            self.rate(HOST_TIMED_OUT.score)
 
 
 @define
@@ -219,6 +233,8 @@ class Model:
         mine = [one for one in self.pcs if one.host is host and not one.deleted and pc in (None, one)]
         if pc is not None and not mine:
             raise PcNotFound
+        if mine or pc is None:
+            host.seen = self.now
         for one in mine:
             one.seen = self.now
             if said in ("ONLINE", "OFFLINE"):
@@ -236,7 +252,8 @@ class Model:
             if one.status == Status.PENDING and self.now - one.created_at >= PENDING_TIMEOUT
         ]
         for one in due:
-            self._close(one, closing.expire(self.snapshot(one)))
+            since = self.watch.listening_since
+            self._close(one, closing.expire(self.snapshot(one), heartbeat_timeout=TIMEOUT, listening_since=since))
         for one in stale:
             self._close(one, closing.give_up(self.snapshot(one)))
         return len(due) + len(stale)
@@ -249,7 +266,7 @@ class Model:
         self.watch = verdict.watch
         gone = [pc for pc in self.pcs if pc.id in {judged.pc_id for judged in verdict.timed_out}]
         for host in {pc.host.id: pc.host for pc in gone}.values():
-            host.record = host.record.after(HOST_TIMED_OUT)
+            host.time_out(self.now)
         for pc in gone:
             if (one := self.live_on(pc)) is not None:
                 self._close(one, closing.time_out(self.snapshot(one)))
@@ -270,9 +287,10 @@ class Model:
         self.wallets[one.client] += got.client_credit
         if one.status == Status.ACTIVE or decided.gone:
             one.pc.status = "OFFLINE" if decided.gone or one.pc.taken_off else "ONLINE"
-        total = decided.completed + decided.dropped
-        change = ReliabilityChange(decided.score, total, decided.completed, decided.dropped)
-        one.pc.host.record = one.pc.host.record.after(change)
+        host = one.pc.host
+        host.rate(decided.score)
+        host.completed += decided.completed
+        host.dropped += decided.dropped
         one.status, one.closing = decided.status, decided
 
     # ---- to be compared
@@ -282,9 +300,7 @@ class Model:
         return {
             "wallets": {str(user): balance for user, balance in self.wallets.items()},
             "pcs": {str(pc.id): [pc.status, pc.taken_off, pc.deleted] for pc in self.pcs},
-            "hosts": {
-                str(host.id): [host.record.score, host.record.completed, host.record.dropped] for host in self.hosts
-            },
+            "hosts": {str(host.id): [host.score, host.completed, host.dropped] for host in self.hosts},
             "sessions": {str(one.id): _shown(one) for one in self.sessions},
             "accounts": [self.escrow, self.fees, self.retained, self.external],
         }

@@ -11,16 +11,13 @@ import trio
 from opendesk.errors import OpenDeskError
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
-from opendesk.rental import closing, sessions, timers
+from opendesk.rental import closing, sessions
 from opendesk.rental.heartbeats import BeatAnswer
 from opendesk.rental.lifecycle import Status
 from opendesk.rental.liveness import SilentPc
 from opendesk.rental.sessions import Session
-from tests.rental.builders import (
-    Host,
-    Stage,
-    beat,
-)
+from opendesk.rental.timers import host_timeout
+from tests.rental.builders import Host, Stage, beat, expired
 
 # Far over what any of this takes; reached, it is a deadlock or a wake-up lost.
 DEADLINE_S = 30
@@ -83,7 +80,7 @@ async def silent(conn: TrioConnection, stage: Stage) -> SilentPc:
 
 async def time_out(conn: TrioConnection, gone: Sequence[SilentPc]) -> str:
     async with conn.transaction():
-        closed, hosts = await timers.time_out(conn, gone, set())
+        closed, hosts = await host_timeout.time_out(conn, gone, set())
     return f"{len(closed)} closed" if hosts else "spared"
 
 
@@ -91,7 +88,7 @@ async def expire(conn: TrioConnection, session: Session) -> str:
     found = await sessions.snapshot(conn, session.id)
     if found.status != Status.ACTIVE:  # the timer would not have found it
         return "0 closed"
-    return f"{len(await sessions.close(conn, [closing.expire(found)]))} closed"
+    return f"{len(await sessions.close(conn, [expired(found)]))} closed"
 
 
 async def give_up(conn: TrioConnection, session: Session) -> str:

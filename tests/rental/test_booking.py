@@ -33,6 +33,7 @@ from tests.rental.builders import (
     age,
     balance,
     beat,
+    behind_triggers,
     cancel,
     count_of,
     credit,
@@ -124,7 +125,8 @@ async def rents_and_is_barred(conn: TrioConnection, client: UUID) -> None:
 
 
 async def age_never_started(conn: TrioConnection, by: timedelta) -> None:
-    await conn.run("UPDATE sessions SET created_at = created_at - %s WHERE end_reason = 'CANCELLED'", (by,))
+    query = "UPDATE sessions SET created_at = created_at - %(by)s WHERE end_reason = 'CANCELLED'"
+    await behind_triggers(conn, query, {"by": by})
 
 
 async def broke_owner(conn: TrioConnection) -> Stage:

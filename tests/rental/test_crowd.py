@@ -24,8 +24,10 @@ from tests.rental.builders import (
     add_host,
     add_pc,
     age,
+    behind_triggers,
     credit,
     debit,
+    expired,
     reserve,
 )
 from tests.rental.racing import DEADLINE_S, outcome, silent, time_out, with_settings
@@ -81,7 +83,7 @@ def any_end(found: closing.Snapshot, rng: random.Random) -> closing.Closing:
     if found.status == Status.PENDING:
         return rng.choice([closing.cancel, closing.give_up])(found)
     if rng.random() < 0.3:
-        return closing.expire(found)
+        return expired(found)
     return closing.end(found, rng.choice(list(Caller)), None, heartbeat_timeout=TIMEOUT, listening_since=None)
 
 
@@ -120,7 +122,7 @@ _FORGIVE = """
 
 
 async def forgive(conn: TrioConnection, crowd: Crowd) -> None:
-    await conn.run(_FORGIVE)
+    await behind_triggers(conn, _FORGIVE)
 
 
 async def reserve_any(conn: TrioConnection, crowd: Crowd) -> None:

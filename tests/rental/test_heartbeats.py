@@ -30,7 +30,7 @@ from tests.rental.builders import (
     end,
     last_seen,
     listening,
-    make_timers,
+    make_host_timeout,
     pc_status,
     rent,
     reserve,
@@ -48,7 +48,7 @@ def of(host: Host, pc: UUID | None = None, said: str | None = None, *, version: 
 async def time_out(conn: TrioConnection, pool: Pool, *pcs: UUID) -> None:
     for pc in pcs:
         await last_seen(conn, pc, HOUR)
-    await make_timers(pool, watch=await listening(conn)).check_hosts()
+    await make_host_timeout(pool, watch=await listening(conn)).check()
     assert {await pc_status(conn, pc) for pc in pcs} == {"OFFLINE"}
 
 

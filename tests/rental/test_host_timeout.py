@@ -11,13 +11,13 @@ import trio.testing
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool, with_options
-from opendesk.rental import timers
 from opendesk.rental.errors import InvalidStatus
 from opendesk.rental.heartbeats import Beat, Heartbeats
 from opendesk.rental.lifecycle import Caller, EndReason, Status
 from opendesk.rental.liveness import Verdict, Watch
 from opendesk.rental.settlement import FailureReason
-from opendesk.rental.timers import time_out
+from opendesk.rental.timers import host_timeout
+from opendesk.rental.timers.host_timeout import time_out
 from opendesk.web.auth import Claims
 from tests.rental.builders import (
     HOUR,
@@ -25,6 +25,7 @@ from tests.rental.builders import (
     SECOND,
     TIMEOUT,
     TIMEOUT_ACTIVE,
+    Host,
     Stage,
     add_pc,
     balance,
@@ -33,7 +34,7 @@ from tests.rental.builders import (
     end,
     last_seen,
     listening,
-    make_timers,
+    make_host_timeout,
     pc_status,
     refuse_writing,
     rent,
@@ -53,7 +54,11 @@ NONE, HOST, CLIENT, PLATFORM = FailureReason
 
 async def check(conn: TrioConnection, pool: Pool, watch: Watch | None = None) -> Verdict:
     """One check of a daemon that has been listening for long."""
-    return await make_timers(pool, watch=watch or await listening(conn)).check_hosts()
+    return await make_host_timeout(pool, watch=watch or await listening(conn)).check()
+
+
+async def hosts_last_beat(conn: TrioConnection, host: Host, ago: timedelta) -> None:
+    await conn.run("UPDATE host_beats SET last_seen_at = now() - %s WHERE host_id = %s", (ago, host.id))
 
 
 async def test_a_silent_pc_goes_offline(conn: TrioConnection, pool: Pool, stage: Stage) -> None:
@@ -114,7 +119,7 @@ async def test_a_session_past_its_end_only_expires_when_its_host_is_gone(
 async def test_reliability_is_lowered_once_for_all_of_a_hosts_pcs(
     conn: TrioConnection, pool: Pool, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(timers, "BATCH", 1)
+    monkeypatch.setattr(host_timeout, "BATCH", 1)
     for pc in (stage.pc, *[await add_pc(conn, stage.host) for _ in range(3)]):
         await last_seen(conn, pc, TIMEOUT + SECOND)
     await check(conn, pool)
@@ -128,6 +133,28 @@ async def test_reliability_is_not_lowered_again_for_what_is_offline(
     await check(conn, pool)
     await check(conn, pool)
     assert await score(conn, stage.host) == (90, 0, 0)
+
+
+async def test_reliability_is_lowered_once_a_silence_however_many_checks_it_takes(
+    conn: TrioConnection, pool: Pool, stage: Stage
+) -> None:
+    second = await add_pc(conn, stage.host)
+    for pc in (stage.pc, second):
+        await hosts_last_beat(conn, stage.host, 2 * TIMEOUT)
+        await last_seen(conn, pc, TIMEOUT + SECOND)
+        await check(conn, pool)
+        assert await pc_status(conn, pc) == "OFFLINE"
+    assert await score(conn, stage.host) == (90, 0, 0)
+
+
+async def test_reliability_is_lowered_again_for_the_next_silence(
+    conn: TrioConnection, pool: Pool, stage: Stage
+) -> None:
+    for _ in range(2):
+        await beat(conn, stage.host)
+        await last_seen(conn, stage.pc, TIMEOUT + SECOND)
+        await check(conn, pool)
+    assert await score(conn, stage.host) == (80, 0, 0)
 
 
 async def test_reliability_stops_at_zero(conn: TrioConnection, pool: Pool, stage: Stage) -> None:
@@ -169,7 +196,7 @@ async def test_a_beat_that_waits_for_its_batch_spares_the_pc(conn: TrioConnectio
         nursery.cancel_scope.deadline = trio.current_time() + DEADLINE_S
         nursery.start_soon(hearing.beat, Beat(Claims(stage.host.user, 1), stage.host.id, None, None))
         await trio.testing.wait_all_tasks_blocked()
-        await make_timers(pool, watch=await listening(conn), hearing=hearing).check_hosts()
+        await make_host_timeout(pool, watch=await listening(conn), hearing=hearing).check()
     assert await pc_status(conn, stage.pc) == "ONLINE"
 
 
@@ -228,13 +255,13 @@ async def test_a_bad_row_does_not_keep_others_from_being_judged(conn: TrioConnec
 
 async def test_a_daemon_that_just_came_judges_nobody(conn: TrioConnection, pool: Pool, stage: Stage) -> None:
     await last_seen(conn, stage.pc, HOUR)
-    daemon = make_timers(pool)
-    await daemon.check_hosts()
+    daemon = make_host_timeout(pool)
+    await daemon.check()
     assert await pc_status(conn, stage.pc) == "ONLINE"
     assert daemon._watch is not None
     assert await database_now(conn) - daemon._watch.grace_from < MINUTE
     daemon._watch = evolve(daemon._watch, grace_from=daemon._watch.grace_from - TIMEOUT - SECOND)
-    await daemon.check_hosts()
+    await daemon.check()
     assert await pc_status(conn, stage.pc) == "OFFLINE"
 
 
@@ -243,9 +270,9 @@ async def test_a_daemon_that_could_not_write_beats_judges_nobody(
 ) -> None:
     await last_seen(conn, stage.pc, HOUR)
     hearing = Heartbeats(pool, Metrics(), lost=True)
-    daemon = make_timers(pool, watch=await listening(conn), hearing=hearing)
+    daemon = make_host_timeout(pool, watch=await listening(conn), hearing=hearing)
     with capture_logs() as logs:
-        await daemon.check_hosts()
+        await daemon.check()
     assert [line["event"] for line in logs] == ["hosts.grace"]
     assert await pc_status(conn, stage.pc) == "ONLINE"
     assert not hearing.lost
@@ -257,34 +284,59 @@ async def test_silence_proves_nothing_while_beats_are_lost_or_before_the_first_l
     conn: TrioConnection, pool: Pool
 ) -> None:
     now = await database_now(conn)
-    assert make_timers(pool).listening_since(now) == now
+    assert make_host_timeout(pool).listening_since(now) == now
     hearing = Heartbeats(pool, Metrics(), lost=True)
-    assert make_timers(pool, watch=await listening(conn), hearing=hearing).listening_since(now) == now
+    assert make_host_timeout(pool, watch=await listening(conn), hearing=hearing).listening_since(now) == now
 
 
 async def test_a_daemon_that_stood_still_judges_nobody(conn: TrioConnection, pool: Pool, stage: Stage) -> None:
-    daemon = make_timers(pool, watch=await listening(conn))
-    await daemon.check_hosts()
+    daemon = make_host_timeout(pool, watch=await listening(conn))
+    await daemon.check()
     assert daemon._clock.looked_at is not None
     daemon._clock = evolve(daemon._clock, looked_at=daemon._clock.looked_at - 5 * MINUTE)
     await last_seen(conn, stage.pc, 4 * MINUTE)
     with capture_logs() as logs:
-        await daemon.check_hosts()
+        await daemon.check()
     assert [line["event"] for line in logs] == ["hosts.grace"]
     assert await pc_status(conn, stage.pc) == "ONLINE"
+
+
+@pytest.mark.parametrize(("late_s", "left"), [(14.9, "OFFLINE"), (15.1, "ONLINE")])
+async def test_a_daemon_whose_loop_stood_still_judges_nobody(
+    conn: TrioConnection, pool: Pool, stage: Stage, late_s: float, left: str
+) -> None:
+    """A quarter of the shortest time-out: hosts that beat several times within one never look silent for less."""
+    daemon = make_host_timeout(pool, watch=await listening(conn))
+    await last_seen(conn, stage.pc, TIMEOUT + SECOND)
+    daemon.lagged(late_s)
+    with capture_logs():
+        await daemon.check()
+    assert await pc_status(conn, stage.pc) == left
+
+
+async def test_a_session_that_started_after_the_look_has_the_longer_time_out(
+    conn: TrioConnection, pool: Pool, stage: Stage
+) -> None:
+    session = await reserve(conn, stage)
+    await last_seen(conn, stage.pc, TIMEOUT + SECOND)
+    judged = evolve(await silent(conn, stage), has_active_session=False)
+    await start(conn, session)
+    async with pool.connection() as own, own.transaction():
+        assert await time_out(own, [judged], set()) == ([], set())
+    assert await pc_status(conn, stage.pc) == "BUSY"
 
 
 async def test_when_most_fall_silent_at_once_none_is_judged(conn: TrioConnection, pool: Pool) -> None:
     stages = [await set_stage(conn) for _ in range(6)]
     for stage in stages[:5]:
         await last_seen(conn, stage.pc, TIMEOUT + SECOND)
-    daemon = make_timers(pool, watch=await listening(conn))
+    daemon = make_host_timeout(pool, watch=await listening(conn))
     with capture_logs() as logs:
-        verdict = await daemon.check_hosts()
+        verdict = await daemon.check()
     assert (verdict.alarm, verdict.fallen, verdict.were_beating) == (True, 5, 6)
     assert [(line["event"], line["log_level"]) for line in logs] == [("hosts.mass_silence", "error")]
     assert {await pc_status(conn, stage.pc) for stage in stages} == {"ONLINE"}
-    await daemon.check_hosts()
+    await daemon.check()
     assert {await pc_status(conn, stage.pc) for stage in stages} == {"ONLINE"}
 
 

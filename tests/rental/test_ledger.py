@@ -18,6 +18,7 @@ from tests.rental.builders import (
     add_client,
     add_host,
     assert_books_are_right,
+    behind_triggers,
     cancel,
     credit,
     debit,
@@ -29,13 +30,6 @@ from tests.rental.builders import (
 )
 
 SUMS, ENTRIES, ALL, BALANCES, BELOW, WALLETS, HELD, PAID, ADDS_UP = ledger._CHECKS
-
-
-async def tamper(conn: TrioConnection, query: str) -> None:
-    """As a superuser can, behind the back of all that refuses."""
-    async with conn.transaction():
-        await conn.run("SET LOCAL session_replication_role = replica")
-        await conn.run(query)
 
 
 async def found(conn: TrioConnection) -> dict[str, int]:
@@ -117,7 +111,7 @@ TAMPERED = {
 async def test_tampered_books_are_found_out(conn: TrioConnection, how: str) -> None:
     await settled(conn)
     query, wrong = TAMPERED[how]
-    await tamper(conn, query)
+    await behind_triggers(conn, query)
     assert await found(conn) == wrong
 
 
@@ -138,34 +132,34 @@ async def test_a_wallet_below_zero_is_found(conn: TrioConnection, stage: Stage) 
 async def test_a_settlement_that_does_not_add_up_is_found(conn: TrioConnection) -> None:
     await settled(conn)
     await conn.run("ALTER TABLE sessions DROP CONSTRAINT sessions_live_or_settled")
-    await tamper(conn, "UPDATE sessions SET retained = retained + 1 WHERE status = 'ENDED'")
+    await behind_triggers(conn, "UPDATE sessions SET retained = retained + 1 WHERE status = 'ENDED'")
     assert await found(conn) == {PAID: 1, ADDS_UP: 1}
 
 
 async def test_a_settlement_with_holes_is_found(conn: TrioConnection) -> None:
     await settled(conn)
     await conn.run("ALTER TABLE sessions DROP CONSTRAINT sessions_live_or_settled")
-    await tamper(conn, "UPDATE sessions SET retained = NULL WHERE status = 'ENDED'")
+    await behind_triggers(conn, "UPDATE sessions SET retained = NULL WHERE status = 'ENDED'")
     assert await found(conn) == {PAID: 1, ADDS_UP: 1}
 
 
 async def test_a_wallet_without_a_balance_is_found(conn: TrioConnection, stage: Stage) -> None:
     await conn.run("ALTER TABLE accounts DROP CONSTRAINT accounts_wallet_has_owner_and_balance")
-    await tamper(conn, f"UPDATE accounts SET balance = NULL WHERE user_id = '{stage.client}'")
+    await behind_triggers(conn, f"UPDATE accounts SET balance = NULL WHERE user_id = '{stage.client}'")
     assert await found(conn) == {BALANCES: 1}
 
 
 async def test_all_faults_are_counted_and_the_first_are_shown(conn: TrioConnection) -> None:
     for _ in range(MAX_SHOWN + 5):
         await add_client(conn, money=7)
-    await tamper(conn, "UPDATE accounts SET balance = 8 WHERE kind = 'WALLET'")
+    await behind_triggers(conn, "UPDATE accounts SET balance = 8 WHERE kind = 'WALLET'")
     (check,) = [check for check in (await ledger.verify(conn)).checks if check.faults]
     assert (check.faults, len(check.shown)) == (MAX_SHOWN + 5, MAX_SHOWN)
     assert {(fault.expected, fault.found) for fault in check.shown} == {(7, 8)}
 
 
 async def test_a_fault_says_whose_it_is(conn: TrioConnection, stage: Stage) -> None:
-    await tamper(conn, f"UPDATE accounts SET balance = 1 WHERE user_id = '{stage.client}'")
+    await behind_triggers(conn, f"UPDATE accounts SET balance = 1 WHERE user_id = '{stage.client}'")
     checks: list[Check] = [check for check in (await ledger.verify(conn)).checks if check.faults]
     assert [fault.what for check in checks for fault in check.shown] == [f"wallet of user {stage.client}"]
 

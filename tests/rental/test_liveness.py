@@ -1,5 +1,3 @@
-from uuid import UUID
-
 from opendesk.rental.liveness import (
     MASS_FROM_PCS,
     MAX_ALARMS,
@@ -28,11 +26,6 @@ def test_the_longer_time_out_may_be_the_shorter_one() -> None:
     silent = [pc(1, 0, active=True), pc(2, 0)]
     verdict = judge(LONG_AGO, 10, silent, now=at(61), timeout=TIMEOUT_ACTIVE, timeout_active=TIMEOUT)
     assert verdict.timed_out == (silent[0],)
-
-
-def test_each_host_is_named_once_however_many_pcs_it_lost() -> None:
-    silent = [pc(1, 0, host=7), pc(2, 0, host=8), pc(3, 0, host=7)]
-    assert check(LONG_AGO, 10, silent, 61).hosts == (UUID(int=7), UUID(int=8))
 
 
 def test_a_pc_that_never_beat_times_out_from_when_the_daemon_began_to_listen() -> None:

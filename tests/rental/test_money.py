@@ -5,13 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from opendesk.rental.money import MAX_RATE_DECIMALS, exact_rate, half_even, parse_rate, price, rate_text, share
+from opendesk.rental.money import MAX_RATE_DECIMALS, exact_rate, half_even, price, share
 
 unhurried = settings(deadline=None)
 rates = st.fractions(min_value=0, max_value=1)
-decimal_rates = st.integers(0, 28).flatmap(
-    lambda places: st.integers(0, 10**places).map(lambda units: Fraction(units, 10**places))
-)
 
 
 @pytest.mark.parametrize(
@@ -100,78 +97,6 @@ def test_a_share_is_half_even_and_between_nothing_and_all(amount: int, rate: Fra
     assert 0 <= share(amount, rate) <= amount
 
 
-@pytest.mark.parametrize(
-    ("text", "rate"),
-    [
-        ("0", Fraction(0)),
-        ("1", Fraction(1)),
-        ("0.1", Fraction(1, 10)),
-        ("0.30", Fraction(3, 10)),
-        ("1.000", Fraction(1)),
-        ("0.0825", Fraction(33, 400)),
-        ("0." + "0" * 27 + "1", Fraction(1, 10**28)),
-    ],
-)
-def test_a_rate_is_read_exactly(text: str, rate: Fraction) -> None:
-    assert parse_rate(text) == rate
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *[
-            "",
-            " 0.1",
-            "0.1\n",
-            "+0.1",
-            "-0.1",
-            ".1",
-            "1.",
-            "0,1",
-            "10%",
-            "1/3",
-            "1e-1",
-            "0_1",
-            "00.1",
-            "1.1",
-            "2",
-            "10",
-        ],
-        *["nan", "inf", "0.١", "0x1", "0." + "0" * 28 + "1"],
-    ],
-)
-def test_a_rate_that_is_no_plain_decimal_from_0_to_1_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="a decimal from 0 to 1"):
-        parse_rate(text)
-
-
-@pytest.mark.parametrize(
-    ("rate", "text"),
-    [
-        (Fraction(0), "0"),
-        (Fraction(1), "1"),
-        (Fraction(1, 10), "0.1"),
-        (Fraction(3, 10), "0.3"),
-        (Fraction(33, 400), "0.0825"),
-        (Fraction(1, 10**28), "0." + "0" * 27 + "1"),
-    ],
-)
-def test_a_rate_is_written_as_its_shortest_decimal(rate: Fraction, text: str) -> None:
-    assert rate_text(rate) == text
-
-
-@unhurried
-@given(decimal_rates)
-def test_a_written_rate_reads_back_the_same(rate: Fraction) -> None:
-    assert parse_rate(rate_text(rate)) == rate
-
-
-@pytest.mark.parametrize("rate", [Fraction(1, 3), Fraction(11, 10), Fraction(-1, 10), Fraction(1, 10**29)])
-def test_a_rate_that_no_decimal_says_is_not_written(rate: Fraction) -> None:
-    with pytest.raises(ValueError, match="a decimal from 0 to 1"):
-        rate_text(rate)
-
-
 @pytest.mark.parametrize("rate", [Fraction(1, 10), Decimal("0.1"), Decimal("0.1000")])
 def test_fractions_and_decimals_are_the_same_rate(rate: Fraction | Decimal) -> None:
     assert exact_rate(rate) == Fraction(1, 10)
@@ -202,4 +127,3 @@ def test_a_rate_outside_0_to_1_is_refused_at_once(rate: Fraction | Decimal | int
 def test_a_decimal_may_have_as_many_places_as_its_arithmetic_gives() -> None:
     third = Decimal(1) / 3
     assert exact_rate(third) == Fraction(int("3" * MAX_RATE_DECIMALS), 10**MAX_RATE_DECIMALS)
-    assert parse_rate(rate_text(exact_rate(third))) == exact_rate(third)

@@ -10,7 +10,7 @@ import trio
 
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
-from opendesk.rental import closing, pcs, sessions
+from opendesk.rental import pcs, sessions
 from opendesk.rental.errors import SessionExists
 from opendesk.rental.lifecycle import Caller, Status
 from opendesk.rental.wallets import ESCROW, RETAINED
@@ -25,6 +25,7 @@ from tests.rental.builders import (
     credit,
     debit,
     end,
+    expired,
     held_by,
     offer,
     post,
@@ -153,7 +154,7 @@ async def test_a_close_that_waits_for_a_pc_has_written_nothing_yet(conn: TrioCon
     """Else a client of the batch who reserves meanwhile would wait for it, holding a PC that others want: a deadlock of three."""
     first, second = await set_stage(conn), await set_stage(conn)
     rented = [await rent(conn, stage) for stage in (first, second)]
-    decided = [closing.expire(await sessions.snapshot(conn, session.id)) for session in rented]
+    decided = [expired(await sessions.snapshot(conn, session.id)) for session in rented]
     async with pool.connection() as a, pool.connection() as b, trio.open_nursery() as nursery:
         nursery.cancel_scope.deadline = trio.current_time() + DEADLINE_S
         await b.run(

@@ -1,41 +1,26 @@
+"""What an end says of the host. That scores stay within 0..100 is the database's part: test_ending, test_host_timeout."""
+
 import pytest
 
-from opendesk.rental.lifecycle import (
-    HOST_TIMED_OUT,
-    SAYS_NOTHING,
-    Badge,
-    Caller,
-    Ending,
-    EndReason,
-    Reliability,
-    badge,
-    decide_expiry,
-    decide_pending,
-    decide_timeout,
-    reliability_change,
-)
+from opendesk.rental.lifecycle import Caller, Ending, EndReason, decide_expiry, decide_pending, decide_timeout
+from opendesk.rental.reliability import HOST_TIMED_OUT, SAYS_NOTHING, ReliabilityChange, badge, reliability_change
 from tests.rental.endings import CLIENT, PLATFORM, SESSION, START, at, end
 
-
-def test_a_new_host_is_trusted() -> None:
-    assert (Reliability().score, Reliability().badge) == (100, Badge.NOVO)
+DONE = ReliabilityChange(score=1, completed=1)
 
 
 def test_a_session_done_adds_one() -> None:
-    assert Reliability(50, 7, 6, 1).after(reliability_change(decide_expiry(SESSION))) == Reliability(51, 8, 7, 1)
-    assert Reliability(50).after(reliability_change(end(SESSION, Caller.CLIENT))) == Reliability(51, 1, 1, 0)
+    assert reliability_change(decide_expiry(SESSION)) == reliability_change(end(SESSION, Caller.CLIENT)) == DONE
 
 
 def test_a_session_failed_by_the_host_takes_two() -> None:
-    assert Reliability(50, 7, 6, 1).after(reliability_change(end(SESSION, Caller.HOST))) == Reliability(48, 8, 6, 2)
+    assert reliability_change(end(SESSION, Caller.HOST)) == ReliabilityChange(score=-2, dropped=1)
 
 
-def test_a_time_out_takes_ten_once_however_many_sessions_it_took() -> None:
-    record = Reliability(50, 7, 6, 1).after(HOST_TIMED_OUT)
-    for _ in range(3):
-        record = record.after(reliability_change(decide_timeout(SESSION, at(30))))
-    record = record.after(reliability_change(decide_pending(EndReason.HOST_TIMEOUT, at(30))))
-    assert record == Reliability(40, 11, 6, 5)
+def test_a_time_out_takes_ten_by_itself_and_nothing_for_each_session() -> None:
+    assert ReliabilityChange(score=-10) == HOST_TIMED_OUT
+    lost = [decide_timeout(SESSION, at(30)), decide_pending(EndReason.HOST_TIMEOUT, at(30))]
+    assert [reliability_change(one) for one in lost] == [ReliabilityChange(dropped=1)] * 2
 
 
 @pytest.mark.parametrize(
@@ -49,13 +34,6 @@ def test_a_time_out_takes_ten_once_however_many_sessions_it_took() -> None:
 )
 def test_what_others_failed_says_nothing_of_the_host(ending: Ending) -> None:
     assert reliability_change(ending) == SAYS_NOTHING
-    assert Reliability(50, 7, 6, 1).after(SAYS_NOTHING) == Reliability(50, 7, 6, 1)
-
-
-def test_a_score_stays_within_0_and_100() -> None:
-    assert Reliability(100).after(reliability_change(decide_expiry(SESSION))).score == 100
-    assert Reliability(1).after(reliability_change(end(SESSION, Caller.HOST))).score == 0
-    assert Reliability(9).after(HOST_TIMED_OUT).score == 0
 
 
 @pytest.mark.parametrize(
@@ -76,4 +54,3 @@ def test_a_score_stays_within_0_and_100() -> None:
 )
 def test_badge(total: int, completed: int, shown: str) -> None:
     assert badge(total, completed) == shown
-    assert Reliability(100, total, completed, total - completed).badge == shown

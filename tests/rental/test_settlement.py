@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from opendesk.rental.money import parse_rate, price
+from opendesk.rental.money import price
 from opendesk.rental.settlement import (
     FailureReason,
     Settlement,
@@ -48,7 +48,7 @@ def paid(settlement: Settlement) -> tuple[int, int, int, int, int]:
 
 def calculated(row: Row) -> Settlement:
     purchased, used, per_hour, fee, penalty, reason = row
-    return calculate_settlement(purchased, used, per_hour, parse_rate(fee), parse_rate(penalty), reason)
+    return calculate_settlement(purchased, used, per_hour, Decimal(fee), Decimal(penalty), reason)
 
 
 @pytest.mark.parametrize(("row", "amounts"), CONTRACT)

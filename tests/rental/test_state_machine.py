@@ -32,7 +32,7 @@ from opendesk.rental.heartbeats import Beat, BeatAnswer
 from opendesk.rental.lifecycle import Caller, Status
 from opendesk.rental.liveness import Watch
 from opendesk.rental.settlement import FailureReason
-from opendesk.rental.timers import Timers
+from opendesk.rental.timers import Expiry, HostTimeout
 from opendesk.web.auth import Claims
 from tests.conftest import database
 from tests.rental import builders
@@ -120,7 +120,10 @@ _STATE = """
                       WHERE a.id < 100))
 """
 _PASS_TIME = """
-    WITH later AS (SELECT %(by)s::interval AS by), beats AS (UPDATE pc_beats SET last_seen_at = last_seen_at - by FROM later)
+    WITH later AS (SELECT %(by)s::interval AS by),
+         pc AS (UPDATE pc_beats SET last_seen_at = last_seen_at - by FROM later),
+         host AS (UPDATE host_beats SET last_seen_at = last_seen_at - by FROM later),
+         silence AS (UPDATE hosts SET timed_out_at = timed_out_at - by FROM later)
     UPDATE sessions SET created_at = created_at - by, start_at = start_at - by, end_at = end_at - by FROM later
 """
 
@@ -146,9 +149,9 @@ class RentalMachine(RuleBasedStateMachine):
         self.conn = await TrioConnection.connect(conninfo, autocommit=True)
         await self.conn.run("UPDATE pc_beats SET last_seen_at = now()")
         now = await builders.database_now(self.conn)
-        self.timers: Timers = builders.make_timers(
-            self.pool, watch=Watch(grace_from=now - HOUR, checked_at=now - 30 * SECOND)
-        )
+        watch = Watch(grace_from=now - HOUR, checked_at=now - 30 * SECOND)
+        self.host_timeout: HostTimeout = builders.make_host_timeout(self.pool, watch=watch)
+        self.expiry: Expiry = builders.make_expiry(self.pool, listening_since=self.host_timeout.listening_since)
 
     def teardown(self) -> None:
         try:
@@ -239,7 +242,8 @@ class RentalMachine(RuleBasedStateMachine):
     @rule(session=ANY, who=st.sampled_from(Caller), claim=st.sampled_from([None, *FailureReason]))
     def end(self, session: int, who: Caller, claim: FailureReason | None) -> None:
         one = self.session(session, _is_active)
-        since = self.model.watch.listening_since
+        assert self.host_timeout._watch is not None
+        since = self.host_timeout._watch.listening_since
         self.both(
             lambda conn: builders.end(conn, one.id, who, claim, listening_since=since),
             lambda: self.model.end(one, who, claim),
@@ -301,21 +305,21 @@ class RentalMachine(RuleBasedStateMachine):
     @rule(minutes=st.sampled_from([1, 2, 3, 5, 16, 61, 240]), all_beat=st.sampled_from([True, True, False]))
     def time_passes(self, minutes: int, all_beat: bool) -> None:  # noqa: FBT001  # a rule has no other way
         by = timedelta(minutes=minutes)
-        self.loop.run(self.conn.run, _PASS_TIME, {"by": by})
-        self.timers._watch = _older(self.timers._watch, by)
+        self.loop.run(builders.behind_triggers, self.conn, _PASS_TIME, {"by": by})
+        self.host_timeout._watch = _older(self.host_timeout._watch, by)
         self.model.now += by
         if all_beat:
             self.beat([(0, False, None), (2, False, None), (4, False, None)])
 
     @rule()
     def expire(self) -> None:
-        ended, wanted = self.both(lambda _: self.timers.expire_due(), self.model.expire)
+        ended, wanted = self.both(lambda _: self.expiry.expire_due(), self.model.expire)
         assert ended == wanted
 
     @rule()
     def check_hosts(self) -> None:
         with capture_logs():
-            verdict, alarm = self.both(lambda _: self.timers.check_hosts(), self.model.check_hosts)
+            verdict, alarm = self.both(lambda _: self.host_timeout.check(), self.model.check_hosts)
         assert verdict.alarm == alarm
 
 

@@ -17,7 +17,8 @@ from tests.rental.builders import (
     assert_books_are_right,
     database_now,
     listening,
-    make_timers,
+    make_expiry,
+    make_host_timeout,
     pc_status,
     rent,
     reserve,
@@ -73,7 +74,7 @@ async def test_a_host_that_fell_silent_has_been_so_for_longer(
     await shift.forward(10, silent=[str(stage.pc)])
     await conn.run("UPDATE pcs SET status = 'BUSY'")
     assert await silent_for(conn, stage) >= 10 * MINUTE
-    await make_timers(pool, watch=await listening(conn)).check_hosts()
+    await make_host_timeout(pool, watch=await listening(conn)).check()
     ended = await sessions.get(conn, session.id, caller=stage.client, admin=False)
     assert ended.end_reason == EndReason.HOST_TIMEOUT
     assert ended.minutes_used in (20, 21)  # up to the last beat, not to the time-out
@@ -85,7 +86,7 @@ async def test_it_waits_until_a_session_that_ran_out_has_been_ended(
     conn: TrioConnection, pool: Pool, stage: Stage, shift: TimeShift, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = await rent(conn, stage, 30)
-    timers, looks = make_timers(pool), 0
+    expiry, looks = make_expiry(pool), 0
     unnoticed = time_shift.TimeShift._unnoticed
 
     async def counted(self: TimeShift, values: dict[str, object]) -> bool:
@@ -93,7 +94,7 @@ async def test_it_waits_until_a_session_that_ran_out_has_been_ended(
         looks += 1
         due = await unnoticed(self, values)
         if due:
-            await timers.expire_due()
+            await expiry.expire_due()
         return due
 
     monkeypatch.setattr(time_shift.TimeShift, "_unnoticed", counted)

@@ -175,11 +175,12 @@ CREATE TRIGGER sessions_terms BEFORE UPDATE ON opendesk.sessions
     EXECUTE FUNCTION opendesk.refuse('the terms of a session never change');
 CREATE TRIGGER sessions_settled BEFORE UPDATE ON opendesk.sessions
     FOR EACH ROW WHEN (OLD.retained IS NOT NULL
-        AND (NEW.refunded < OLD.refunded OR (OLD.created_at, OLD.start_at, OLD.end_at, OLD.ended_at, OLD.end_reason, OLD.failure_reason, OLD.claimed_failure_reason, OLD.minutes_used, OLD.proportional, OLD.platform_fee,
-             OLD.host_payout, OLD.penalty, OLD.client_credit, OLD.retained)
-        IS DISTINCT FROM (NEW.created_at, NEW.start_at, NEW.end_at, NEW.ended_at, NEW.end_reason, NEW.failure_reason,
-                          NEW.claimed_failure_reason, NEW.minutes_used, NEW.proportional, NEW.platform_fee, NEW.host_payout, NEW.penalty,
-                          NEW.client_credit, NEW.retained)))
+        AND (NEW.refunded < OLD.refunded
+             OR (OLD.created_at, OLD.start_at, OLD.end_at, OLD.ended_at, OLD.end_reason, OLD.failure_reason, OLD.claimed_failure_reason,
+                 OLD.minutes_used, OLD.proportional, OLD.platform_fee, OLD.host_payout, OLD.penalty, OLD.client_credit, OLD.retained)
+                IS DISTINCT FROM
+                (NEW.created_at, NEW.start_at, NEW.end_at, NEW.ended_at, NEW.end_reason, NEW.failure_reason, NEW.claimed_failure_reason,
+                 NEW.minutes_used, NEW.proportional, NEW.platform_fee, NEW.host_payout, NEW.penalty, NEW.client_credit, NEW.retained)))
     EXECUTE FUNCTION opendesk.refuse('a session that is over stays as it was');
 
 -- The ledger. A transfer is a set of entries that sums to zero. Wallets carry a balance; the accounts that everybody pays into

@@ -89,7 +89,7 @@ START = f"""
                 WHEN asked.status <> 'PENDING' THEN 'INVALID_STATUS'
                 WHEN pc.status = 'BUSY' THEN 'PC_BUSY'
                 WHEN pc.status = 'OFFLINE' THEN 'PC_OFFLINE'
-                ELSE 'INVALID_STATUS' END AS verdict, 0::float8 AS barred_s, {COLUMNS}
+                ELSE 'INVALID_STATUS' END AS verdict, {COLUMNS}
       FROM asked LEFT JOIN pc ON true LEFT JOIN s ON true
 """
 
@@ -105,12 +105,13 @@ _REFUSALS: Final[dict[str, type[OpenDeskError]]] = {
 }
 
 
-def _judged(*, verdict: str, barred_s: float | None, id: UUID | None, **row: Any) -> Session | OpenDeskError:  # noqa: A002  # the column
+def _judged(*, verdict: str, barred_s: float | None = None, id: UUID | None, **row: Any) -> Session | OpenDeskError:  # noqa: A002  # the column
     if id is not None:
         return session(id=id, **row)
     if verdict == "RATE_LIMITED":
         return RateLimited(
-            "three reservations in the last hour were never started", retry_after_s=int(barred_s or 0) + 1
+            f"{NEVER_STARTED_LIMIT} reservations in the last hour were never started",
+            retry_after_s=int(barred_s or 0) + 1,
         )
     return _REFUSALS[verdict]()
 

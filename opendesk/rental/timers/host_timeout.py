@@ -1,18 +1,12 @@
-"""What happens to sessions and PCs because time passes: expiry, reservations given up, host time-out.
+"""Hosts that fell silent: who is judged gone, and what that does to their PCs and sessions."""
 
-Each reads what is due without a lock, decides with pure functions, and writes in bounded batches guarded by the status: so any number
-of daemons may do it at once, and a crash in the middle is worked off by the next look.
-"""
-
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
 from datetime import datetime, timedelta
-import math
 from typing import Final
 from uuid import UUID
 
-from attrs import define, field, frozen
+from attrs import define, field
 import psycopg
 import structlog
 import trio
@@ -22,34 +16,15 @@ from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
-from opendesk.rental import closing, sessions, users
-from opendesk.rental.closing import Closing, Snapshot
+from opendesk.rental import closing, sessions
 from opendesk.rental.counting import count_closed
 from opendesk.rental.heartbeats import Heartbeats
-from opendesk.rental.lifecycle import HOST_TIMED_OUT
 from opendesk.rental.liveness import ClockWatch, SilentPc, Verdict, Watch, judge
+from opendesk.rental.reliability import HOST_TIMED_OUT
 from opendesk.rental.sessions import Session
-from opendesk.web import idempotency
+from opendesk.rental.timers.periods import BATCH, SHORT_WAIT, Periods, timed
 
 log = structlog.get_logger()
-
-# Sessions closed by one statement: some 50 ms of the server's time, few enough that requests get their turn between two batches.
-BATCH: Final = 200
-
-# Sessions that can't be closed (a fault of ours: each is logged) are passed over, up to this many, and tried again after the interval.
-MAX_BAD: Final = 1_000
-
-# After a batch that ran into its time limit, since somebody holds one of its rows, each is tried alone, waiting this long for a lock.
-_SHORT_WAIT = "SET LOCAL lock_timeout = '200ms'"
-
-# Something came due while we looked when the next would be.
-SHORTEST_WAIT_S: Final = 0.05
-
-# A session lasts a minute at least, so that one started on another daemon is seen before its end.
-LONGEST_LOOK_AHEAD_S: Final = 30.0
-
-# After the database was away.
-RETRY_S: Final = 1.0
 
 # Of the shortest time-out. Hosts beat several times within one, so that they never look silent for a pause below this.
 TOO_LATE: Final = 0.25
@@ -82,6 +57,7 @@ _STILL_SILENT = """
        AND (judged.in_session OR NOT EXISTS (SELECT FROM sessions s WHERE s.pc_id = p.id AND s.status = 'ACTIVE'))
 """
 _OFFLINE = "UPDATE pcs SET status = 'OFFLINE' WHERE id = ANY (%(pc_ids)s)"
+
 # All of them by id, before any is written: those that are lowered here, and those whose sessions are closed next.
 _LOCK_HOSTS = "SELECT FROM hosts WHERE id = ANY (%(host_ids)s) ORDER BY id FOR NO KEY UPDATE"
 
@@ -93,25 +69,9 @@ _LOWER = f"""
 """
 
 
-@frozen
-class Periods:
-    """The settings that timers follow. In seconds, but for the one that SQL reads."""
-
-    expiration_s: float
-    pending_timeout_ms: int
-    host_check_s: float
-    host_timeout: timedelta
-    host_timeout_active: timedelta
-    retention_s: float = 600.0
-
-
-Decide = Callable[[Snapshot], Closing]
-Find = Callable[[TrioConnection, Sequence[UUID]], Awaitable[list[Snapshot]]]
-
-
 @define
-class Timers:
-    """`expiry`, `host_timeout` and `retention` are services of the daemon."""
+class HostTimeout:
+    """`run` is a service of the daemon."""
 
     _pool: Pool
     _periods: Periods
@@ -119,8 +79,6 @@ class Timers:
     _metrics: Metrics
     _watch: Watch | None = None
     _clock: ClockWatch = field(factory=ClockWatch)
-    _passed_over: list[UUID] = field(factory=list)  # sessions that couldn't be closed
-    _tried_again_s: float = -math.inf  # when they last got another chance
 
     def listening_since(self, now: datetime) -> datetime:
         """From when a host's silence is its own: not before the first look, nor before the one after heartbeats were lost."""
@@ -128,85 +86,22 @@ class Timers:
 
     def lagged(self, late_s: float) -> None:
         """The loop woke this late. One that stood still heard nobody, and each host's silence looks longer by as much."""
-        shortest = min(self._periods.host_timeout, self._periods.host_timeout_active)
-        if late_s > shortest.total_seconds() * TOO_LATE:
+        if late_s > self._periods.shortest_timeout.total_seconds() * TOO_LATE:
             self._heartbeats.lost = True
 
-    @contextmanager
-    def _timed(self, timer: str) -> Iterator[None]:
-        begun_s, failed = trio.current_time(), True
-        try:
-            yield
-            failed = False
-        finally:
-            self._metrics.timer_ran(timer, trio.current_time() - begun_s, failed=failed)
-
-    # ---- expiry
-
-    async def expiry(self) -> None:
-        while True:
-            try:
-                with self._timed("expiry"):
-                    await self.expire_due()
-                    wait_s = await self._until_next()
-            except AWAY as error:
-                log.warning("expiry.database_away", error=repr(error))
-                wait_s = RETRY_S
-            await trio.sleep(wait_s)
-
-    async def expire_due(self) -> int:
-        """End what ran its time and give up what was never started. How many."""
-        if trio.current_time() - self._tried_again_s >= self._periods.expiration_s:
-            self._tried_again_s = trio.current_time()
-            self._passed_over.clear()
-
-        async def stale(conn: TrioConnection, but: Sequence[UUID]) -> list[Snapshot]:
-            return await sessions.never_started(
-                conn, pending_timeout_ms=self._periods.pending_timeout_ms, limit=BATCH, but=but
-            )
-
-        async def due(conn: TrioConnection, but: Sequence[UUID]) -> list[Snapshot]:
-            return await sessions.due(conn, limit=BATCH, but=but)
-
-        return await self._work_off(due, closing.expire) + await self._work_off(stale, closing.give_up)
-
-    async def _until_next(self) -> float:
-        pending_timeout_ms = self._periods.pending_timeout_ms
-        async with self._pool.connection() as conn:
-            due_s = await sessions.next_due_in_s(conn, pending_timeout_ms=pending_timeout_ms, but=self._passed_over)
-        look_s = min(self._periods.expiration_s, LONGEST_LOOK_AHEAD_S, pending_timeout_ms / 1000)
-        if due_s is None or len(self._passed_over) >= MAX_BAD:
-            return look_s
-        return min(look_s, max(due_s, SHORTEST_WAIT_S))
-
-    async def _work_off(self, find: Find, decide: Decide) -> int:
-        done = 0
-        while len(self._passed_over) < MAX_BAD:
-            async with self._pool.connection() as conn:
-                found = await find(conn, self._passed_over)
-                closed, failed = await close_all(conn, found, decide)
-            done += len(closed)
-            self._passed_over += failed
-            count_closed(self._metrics, closed)
-            if len(found) < BATCH:
-                break
-        return done
-
-    # ---- host time-out
-
-    async def host_timeout(self) -> None:
+    async def run(self) -> None:
         due_s = trio.current_time()
         while True:
             try:
-                with self._timed("host_timeout"):
-                    await self.check_hosts()
+                with timed(self._metrics, "host_timeout"):
+                    await self.check()
             except AWAY as error:
                 log.warning("host_timeout.database_away", error=repr(error))
                 self._heartbeats.lost = True
             due_s = max(due_s + self._periods.host_check_s, trio.current_time())
             await trio.sleep_until(due_s)
 
-    async def check_hosts(self) -> Verdict:
+    async def check(self) -> Verdict:
         """Judge who is silent, and take the PCs of those who are gone off."""
         await self._heartbeats.flush()
         now, beating, silent = await self._look()
@@ -220,12 +115,11 @@ class Timers:
         return verdict
 
     async def _look(self) -> tuple[datetime, int, list[SilentPc]]:
-        shortest = min(self._periods.host_timeout, self._periods.host_timeout_active)
         async with self._pool.connection() as conn:
             asked_s = trio.current_time()
             row = await conn.fetch_one(_BEATING)
             answered_s = trio.current_time()
-            values = {"timeout_s": shortest.total_seconds(), "limit": MAX_SILENT}
+            values = {"timeout_s": self._periods.shortest_timeout.total_seconds(), "limit": MAX_SILENT}
             silent = await conn.fetch(_SILENT, values, row=SilentPc)
         assert row is not None
         now, beating = row
@@ -267,71 +161,13 @@ class Timers:
         async def once() -> tuple[list[Session], set[UUID]]:
             async with self._pool.connection() as conn, conn.transaction():
                 if not patient:
-                    await conn.run(_SHORT_WAIT)
+                    await conn.run(SHORT_WAIT)
                 return await time_out(conn, batch, lowered)
 
         closed, hosts = await retrying(once)
         lowered |= hosts
         count_closed(self._metrics, closed)
         log.info("hosts.timed_out", hosts=len(hosts), pcs=len(batch), sessions=len(closed))
-
-    # ---- retention
-
-    async def retention(self) -> None:
-        while True:
-            try:
-                async with self._pool.connection() as conn:
-                    keys = await idempotency.forget_old_keys(conn)
-                    attempts = await users.forget_old_attempts(conn)
-                log.debug("retention.done", stored_answers=keys, login_attempts=attempts)
-            except AWAY as error:
-                log.warning("retention.database_away", error=repr(error))
-            await trio.sleep(self._periods.retention_s)
-
-
-async def close_all(
-    conn: TrioConnection, found: Sequence[Snapshot], decide: Decide
-) -> tuple[list[Session], list[UUID]]:
-    """Close what was found in one statement. What was closed, and what couldn't be: those hold up none of the others."""
-    closings, bad = _decide_all(found, decide)
-    try:
-        return await retrying(lambda: sessions.close(conn, closings)) if closings else [], bad
-    except psycopg.errors.QueryCanceled:
-        log.warning("sessions.batch_stuck", sessions=len(closings))
-    except AWAY:
-        raise
-    except Exception:
-        log.exception("sessions.batch_failed", sessions=len(closings))
-    done = list[Session]()
-    for one in closings:
-        try:
-            done += await _close_alone(conn, one)
-        except psycopg.errors.LockNotAvailable:
-            log.warning("sessions.locked", session=str(one.session.id))
-            bad.append(one.session.id)
-        except AWAY:
-            raise
-        except Exception:
-            log.exception("sessions.close_failed", session=str(one.session.id))
-            bad.append(one.session.id)
-    return done, bad
-
-
-async def _close_alone(conn: TrioConnection, one: Closing) -> list[Session]:
-    async with conn.transaction():
-        await conn.run(_SHORT_WAIT)
-        return await sessions.close(conn, [one])
-
-
-def _decide_all(found: Iterable[Snapshot], decide: Decide) -> tuple[list[Closing], list[UUID]]:
-    closings, bad = list[Closing](), list[UUID]()
-    for session in found:
-        try:
-            closings.append(decide(session))
-        except (ValueError, TypeError, ArithmeticError, AssertionError):
-            log.exception("sessions.undecidable", session=str(session.id))
-            bad.append(session.id)
-    return closings, bad
 
 
 async def time_out(
