@@ -103,7 +103,7 @@ class Metrics:
         self._login_failures.labels(self._bounded["login"](reason)).inc()
 
     def session_event(self, event: str, count: int = 1) -> None:
-        """Count by a fixed word: "created", "started", "ended", "failed", "cancelled", "refused"."""
+        """Count by a fixed word: "created", "started"; ends are counted by their reason."""
         self._sessions.labels(self._bounded["event"](event)).inc(count)
 
     def session_ended(self, end_reason: str, count: int = 1) -> None:

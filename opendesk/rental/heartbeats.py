@@ -34,11 +34,14 @@ BATCH_INTERVAL_S: Final = 0.5
 # For one write, waiting for a connection included: far over what a busy server takes, and short enough for a host to be told.
 WRITE_S: Final = 8.0
 
-# Beats in one statement: some 100 ms of the server's time. More wait for the next write.
+# Beats in one statement: some 100 ms of the server's time. As many as may wait, so that none waits for a second write.
 BATCH_SIZE: Final = 5_000
 
 # Each waits on a connection of its own, so that more than these never come through the door (web/http/limits.py).
 MAX_WAITING: Final = 5_000
+
+# Told of a beat that would turn a PC which somebody holds at this moment.
+SAY_AGAIN: Final = "somebody works on the PC just now; say it again"
 
 # Whether what a beat says changes its PC.
 _TURNS = """CASE b.said WHEN 'OFFLINE' THEN NOT p.taken_off OR p.status = 'ONLINE'
@@ -236,4 +239,4 @@ def _refusal(*, known: bool, host_found: bool, permitted: bool, pc_found: bool, 
         return Forbidden()
     if not pc_found:
         return PcNotFound()
-    return Overloaded("somebody works on the PC just now; say it again", retry_after_s=1) if missed else None
+    return Overloaded(SAY_AGAIN, retry_after_s=1) if missed else None

@@ -11,6 +11,7 @@ import trio
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from opendesk.rental import pcs
+from opendesk.rental.heartbeats import SAY_AGAIN
 from opendesk.rental.lifecycle import Caller
 from opendesk.rental.liveness import SilentPc
 from opendesk.rental.sessions import Session
@@ -28,7 +29,7 @@ from tests.rental.builders import (
     set_stage,
     start,
 )
-from tests.rental.racing import DEADLINE_S, expire, give_up, outcome, silent, time_out, until_one_waits
+from tests.rental.racing import DEADLINE_S, beats, expire, give_up, outcome, silent, time_out, until_one_waits
 
 pytestmark = pytest.mark.usefixtures("books")
 
@@ -63,12 +64,13 @@ OPS: dict[str, Op] = {
     "end_host": lambda c, w: end(c, w.live.id, Caller.HOST),
     "expire": lambda c, w: expire(c, w.live),
     "time_out": lambda c, w: time_out(c, [w.judged]),
+    "take_off": lambda c, w: beats(c, w.stage.host, w.stage.pc, "OFFLINE"),
     "delete": lambda c, w: pcs.delete(c, w.stage.pc),
     "debit": lambda c, w: debit(c, w.stage.client, 7000),
 }
-ON_FREE = ("create", "create_other", "create_elsewhere", "time_out", "delete", "debit")
-ON_PENDING = ("start", "cancel", "give_up", "create_other", "create_elsewhere", "time_out", "delete")
-ON_ACTIVE = ("end_client", "end_host", "expire", "create_other", "create_elsewhere", "time_out", "delete")
+ON_FREE = ("create", "create_other", "create_elsewhere", "time_out", "take_off", "delete", "debit")
+ON_PENDING = ("start", "cancel", "give_up", "create_other", "create_elsewhere", "time_out", "take_off", "delete")
+ON_ACTIVE = ("end_client", "end_host", "expire", "create_other", "create_elsewhere", "time_out", "take_off", "delete")
 CASES = [
     (status, first)
     for status, names in (("FREE", ON_FREE), ("PENDING", ON_PENDING), ("ACTIVE", ON_ACTIVE))
@@ -166,6 +168,9 @@ async def test_what_runs_into_another_comes_out_as_if_one_came_after_the_other(
         if second == "time_out":  # it passes over what someone works on, for its next look
             (alone,), state_alone = await pair.in_turn(status, first)
             allowed.append(([alone, "spared"], state_alone))
+        if second == "take_off":  # a beat waits for nobody: its host is told to say it again
+            (alone,), state_alone = await pair.in_turn(status, first)
+            allowed.append(([alone, SAY_AGAIN], state_alone))
         if found not in allowed:
             wrong.append((second, found, allowed))
     assert not wrong

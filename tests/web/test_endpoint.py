@@ -254,3 +254,19 @@ async def test_a_refusal_counts_and_has_its_headers() -> None:
     assert dict(reply.headers)["Allow"] == "GET, HEAD"
     figures = made.responder.metrics.render().decode()
     assert 'opendesk_http_requests_total{method="POST",route="unmatched",status="405"} 1.0' in figures
+
+
+async def test_what_is_tried_again_is_counted_once_and_what_fails_never() -> None:
+    """A unit may run several times; what it says is to be counted counts when it is committed."""
+    counted, fails = list[str](), [psycopg.errors.DeadlockDetected("again"), None, Forbidden()]
+
+    async def unit(_: Call, __: Any) -> Answer:
+        if (error := fails.pop(0)) is not None:
+            raise error
+        return Answer(Thing("made"), 201, lambda: counted.append("made"))
+
+    made, endpoint = desk(ANA), evolve(UNIT, unit=unit)
+    assert (await made.answer(endpoint, by(ANA, body=GOOD))).status == 201
+    assert counted == ["made"]
+    assert told(await made.answer(endpoint, by(ANA, body=GOOD))) == (403, "FORBIDDEN")
+    assert counted == ["made"]

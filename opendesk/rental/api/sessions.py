@@ -1,6 +1,7 @@
 """Sessions from reservation to settlement."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Annotated, Any, ClassVar, Final
 from uuid import UUID
 
@@ -96,14 +97,14 @@ class Sessions:
             fee_rate=self._on.terms.fee_rate,
             penalty_rate=self._on.terms.penalty_rate,
         )
-        self._on.metrics.session_event("created")
-        return Answer(SessionCreated(session, "SESSION_CREATED"), 201)
+        return Answer(
+            SessionCreated(session, "SESSION_CREATED"), 201, partial(self._on.metrics.session_event, "created")
+        )
 
     async def start_session(self, call: Call, conn: TrioConnection) -> Answer:
         """From now on the minutes count, up to `endAt`."""
         session = await sessions.start(conn, call.ids["id"], call.caller.id, admin=call.caller.is_admin)
-        self._on.metrics.session_event("started")
-        return Answer(SessionAnswer(session))
+        return Answer(SessionAnswer(session), then=partial(self._on.metrics.session_event, "started"))
 
     async def end_session(self, call: Call, conn: TrioConnection) -> Answer:
         """Who ended it and whose fault it was decides who gets what: see `settlement`. A client's claim against the host counts if we saw it too."""
@@ -119,9 +120,9 @@ class Sessions:
             # A daemon that has only just come has heard nobody yet: silence proves nothing to it.
             listening_since=self._on.listening_since(found.now),
         )
-        session = await self._close(conn, decided)
+        session = await _close(conn, decided)
         assert session.settlement is not None
-        return Answer(SessionEnded(session, session.settlement))
+        return Answer(SessionEnded(session, session.settlement), then=self._counted(session))
 
     async def cancel_session(self, call: Call, conn: TrioConnection) -> Answer:
         """One that was not started yet; the whole price is paid back."""
@@ -130,14 +131,11 @@ class Sessions:
             raise Forbidden("only the client cancels a reservation")
         if found.status != Status.PENDING:
             raise errors.InvalidStatus(f"the session is {found.status}")
-        return Answer(SessionAnswer(await self._close(conn, closing.cancel(found))))
+        session = await _close(conn, closing.cancel(found))
+        return Answer(SessionAnswer(session), then=self._counted(session))
 
-    async def _close(self, conn: TrioConnection, decided: closing.Closing) -> Session:
-        closed = await sessions.close(conn, [decided])
-        if not closed:
-            raise errors.InvalidStatus("someone else was first")
-        count_closed(self._on.metrics, closed)
-        return closed[0]
+    def _counted(self, session: Session) -> Callable[[], None]:
+        return partial(count_closed, self._on.metrics, [session])
 
     async def get_session(self, call: Call, conn: TrioConnection) -> Answer:
         """`minutesUsed` runs while the session is ACTIVE."""
@@ -165,6 +163,13 @@ class Sessions:
         async with conn.transaction():
             tx = await sessions.refund(conn, call.ids["id"], asked.amount, asked.reason, made_by=call.caller.id)
             return Answer(await self._on.with_balance(conn, tx), 201)
+
+
+async def _close(conn: TrioConnection, decided: closing.Closing) -> Session:
+    closed = await sessions.close(conn, [decided])
+    if not closed:
+        raise errors.InvalidStatus("someone else was first")
+    return closed[0]
 
 
 def _party(call: Call, found: closing.Snapshot) -> Party:
