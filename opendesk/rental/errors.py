@@ -57,6 +57,12 @@ class PcOffline(OpenDeskError):
     status, code = 409, "PC_OFFLINE"
 
 
+class TooManyPcs(OpenDeskError):
+    """The host offers as many PCs as one may."""
+
+    status, code = 409, "TOO_MANY_PCS"
+
+
 class LocalPcIdTaken(OpenDeskError):
     """Another PC of this host has this localPcId."""
 

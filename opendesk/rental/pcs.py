@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 import attrs
@@ -12,9 +12,12 @@ import psycopg
 
 from opendesk.errors import Forbidden
 from opendesk.postgres.driver import TrioConnection
-from opendesk.rental.errors import LocalPcIdTaken, PcBusy, PcNotFound
+from opendesk.rental.errors import LocalPcIdTaken, PcBusy, PcNotFound, TooManyPcs
 from opendesk.rental.lifecycle import NetworkProvider
 from opendesk.rental.shapes import HostName, Level, PcStatus, Port, Tags, Text
+
+# Of one host. A large internet café has some hundreds; each more would be work for every heartbeat that speaks for all of them.
+MAX_PCS: Final = 1_000
 
 _COLUMNS = """
     p.id, p.host_id, p.local_pc_id, p.name, p.level, p.cpu, p.ram_gb, p.gpu, p.vram_gb, p.storage_type, p.internet_upload_mbps,
@@ -29,21 +32,27 @@ _LIST = f"""{_SELECT} AND p.id < %(before)s
     AND (%(category)s::text IS NULL OR %(category)s = ANY (p.categories))
   ORDER BY p.id DESC LIMIT %(wanted)s
 """
-_FIELDS = """name, level, cpu, ram_gb, gpu, vram_gb, storage_type, internet_upload_mbps, price_per_hour, categories, software_tags,
-             description, local_pc_id, connection_host, connection_port"""
+_SHOWN = """name, level, cpu, ram_gb, gpu, vram_gb, storage_type, internet_upload_mbps, price_per_hour, categories, software_tags,
+             description"""
 _VALUES = """%(name)s, %(level)s, %(cpu)s, %(ram_gb)s, %(gpu)s, %(vram_gb)s, %(storage_type)s, %(internet_upload_mbps)s, %(price_per_hour)s,
-             %(categories)s, %(software_tags)s, %(description)s, %(local_pc_id)s, %(connection_host)s, %(connection_port)s"""
+             %(categories)s, %(software_tags)s, %(description)s"""
+_COUNT = "SELECT count(*) FROM pcs WHERE host_id = %(host_id)s AND deleted_at IS NULL"
+_IS_FULL = f"SELECT ({_COUNT}) >= %(most)s"
 _ADD = f"""
-    INSERT INTO pcs (host_id, currency, {_FIELDS}) VALUES (%(host_id)s, %(currency)s, {_VALUES})
+    INSERT INTO pcs (host_id, currency, {_SHOWN}, local_pc_id, connection_host, connection_port)
+    SELECT %(host_id)s, %(currency)s, {_VALUES}, %(local_pc_id)s, %(connection_host)s, %(connection_port)s
+     WHERE ({_COUNT}) < %(most)s
         ON CONFLICT (host_id, local_pc_id) WHERE deleted_at IS NULL DO NOTHING
  RETURNING id
 """
 _BY_LOCAL_ID = f"{_SELECT} AND p.host_id = %(host_id)s AND p.local_pc_id = %(local_pc_id)s"
 # What a host set for the way to its PC, and its own name for it, stay when they are left out.
-_KEPT = _VALUES
-for _name in ("local_pc_id", "connection_host", "connection_port"):
-    _KEPT = _KEPT.replace(f"%({_name})s", f"coalesce(%({_name})s, {_name})")
-_CHANGE = f"UPDATE pcs SET ({_FIELDS}) = ({_KEPT}) WHERE id = %(id)s AND deleted_at IS NULL"
+_CHANGE = f"""
+    UPDATE pcs SET ({_SHOWN}) = ({_VALUES}), local_pc_id = coalesce(%(local_pc_id)s, local_pc_id),
+                   connection_host = coalesce(%(connection_host)s, connection_host),
+                   connection_port = coalesce(%(connection_port)s, connection_port)
+     WHERE id = %(id)s AND deleted_at IS NULL
+"""
 _SET_NETWORK = """
     UPDATE pcs SET network_provider = %(network_provider)s, connect_address = %(connect_address)s, connect_hint = %(connect_hint)s,
                    connection_host = %(connection_host)s, connection_port = %(connection_port)s
@@ -153,15 +162,17 @@ async def list_some(
 
 
 async def add(conn: TrioConnection, host_id: UUID, offer: PcOffer, *, currency: str) -> tuple[OwnPc, bool]:
-    """The PC, and whether it is new: a repeat of (host, localPcId) gives the existing one."""
-    values = {**_plain(offer), "host_id": host_id, "currency": currency}
+    """The PC, and whether it is new: a repeat of (host, localPcId) gives the existing one. Raise TooManyPcs."""
+    values = {**_plain(offer), "host_id": host_id, "currency": currency, "most": MAX_PCS}
     made = await conn.fetch_one(_ADD, values)
     if made is not None:
         return await by_id(conn, made[0]), True
     existing = await conn.fetch_one(_BY_LOCAL_ID, values, row=OwnPc)
-    if existing is None:  # deleted between the two statements
-        raise LocalPcIdTaken("this localPcId is just being deleted; try again")
-    return existing, False
+    if existing is not None:
+        return existing, False
+    if await conn.fetch_one(_IS_FULL, values) == (True,):
+        raise TooManyPcs(f"a host has {MAX_PCS} PCs at most")
+    raise LocalPcIdTaken("this localPcId is just being deleted; try again")  # between the two statements
 
 
 async def change(conn: TrioConnection, pc_id: UUID, offer: PcOffer) -> None:

@@ -61,7 +61,7 @@ _TRY_LOGIN = """
  RETURNING failures, extract(epoch FROM window_start - now())::float8 + %(window)s AS left_s
 """
 _LOGIN_WORKED = "DELETE FROM login_attempts WHERE key = %(key)s"
-# Their age is asked again: a window may have begun anew while this waited for the row.
+# Their age is asked again: a window may have begun anew while this waited for the row (as in web/idempotency.py).
 _FORGET_ATTEMPTS = """
     DELETE FROM login_attempts
      WHERE ctid = ANY (ARRAY(SELECT ctid FROM login_attempts WHERE window_start < now() - %(window)s * interval '1 second' LIMIT 5000))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from opendesk.rental import pcs
 from tests.web.site import PC, Json, Site, problem
 
 PRIVATE = {"connectAddress", "connectHint", "connectionHost", "connectionPort"}
@@ -16,6 +17,22 @@ NETWORK: Json = {
 
 
 # Hosts
+
+
+@pytest.fixture
+def few_pcs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pcs, "MAX_PCS", 2)
+
+
+@pytest.mark.usefixtures("few_pcs")
+async def test_a_host_offers_so_many_pcs_and_no_more(site: Site) -> None:
+    host, other = await site.host(), await site.host()
+    first, _ = [await site.pc(host, localPcId=name) for name in ("1", "2")]
+    assert problem(await host.post("/pcs", json={**PC, "localPcId": "3"})) == (409, "TOO_MANY_PCS")
+    assert (await host.post("/pcs", json={**PC, "localPcId": "2"})).status_code == 200
+    assert (await other.post("/pcs", json=PC)).status_code == 201
+    await host.delete(f"/pcs/{first}")
+    assert (await host.post("/pcs", json=PC)).status_code == 201
 
 
 async def test_becoming_a_host_is_201_once_and_200_with_the_same_profile_after(site: Site) -> None:

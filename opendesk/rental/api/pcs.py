@@ -89,7 +89,7 @@ def endpoints(on: Rental) -> tuple[Endpoint, ...]:
         e("GET", "/pcs", "List PCs", {200: Page[Pc]}, unit=api.list_pcs, access=anyone, query=PcFilter, tag="pcs"),
         e("GET", "/pcs/{id}", "A PC", {200: PcAnswer}, unit=api.get_pc, access=anyone, tag="pcs", errors=(errors.PcNotFound,)),
         e("POST", "/pcs", "Offer a PC", {201: OwnPcAnswer, 200: OwnPcAnswer}, unit=api.add_pc, body=PcOffer, tag="pcs",
-          errors=(Forbidden, errors.LocalPcIdTaken)),
+          errors=(Forbidden, errors.LocalPcIdTaken, errors.TooManyPcs)),
         e("PUT", "/pcs/{id}", "Change a PC", {200: OwnPcAnswer}, unit=api.change_pc, body=PcOffer, tag="pcs",
           errors=(Forbidden, errors.PcNotFound, errors.LocalPcIdTaken)),
         e("DELETE", "/pcs/{id}", "Withdraw a PC", {204: None}, unit=api.delete_pc, tag="pcs",
