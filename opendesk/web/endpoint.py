@@ -15,7 +15,9 @@ from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
 from opendesk.web.auth import Caller, Claims, Tokens, bearer
 from opendesk.web.idempotency import Guard, StoredAnswer
-from opendesk.web.wire import dump_json, parse_uuid, refused, structure_body, structure_query
+from opendesk.web.reading import refused, structure_body, structure_query
+from opendesk.web.strict import parse_uuid
+from opendesk.web.wire import dump_json
 
 # A request id of the caller's is taken if it can do no harm in a log.
 _SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
@@ -43,12 +45,18 @@ class WebRequest:
     hearsay: bool = False  # it carries another's address, on the word of nobody we trust
 
 
+def _nothing() -> None:
+    pass
+
+
 @frozen
 class Answer:
     """What a handler found: a status and a value for `to_wire`; None has no body."""
 
     value: Any = None
     status: int = 200
+    # Called once what a `unit` wrote is committed: it may be tried several times, and counts once.
+    then: Callable[[], None] = _nothing
 
 
 @frozen
@@ -165,16 +173,24 @@ class Api:
         unit = endpoint.unit
         assert unit is not None
 
+        then = _nothing
+
         async def once() -> StoredAnswer:
+            nonlocal then
             answer = await unit(call, conn)
+            then = answer.then
             return StoredAnswer(answer.status, b"" if answer.value is None else dump_json(answer.value))
 
         key = call.request.headers.get("idempotency-key")
         if not endpoint.guarded or key is None:
-            return _reply(await retrying(once))
-        request = call.request
-        guard = Guard.of(call.caller.id, key, request.method, request.path, request.body)
-        return _reply(await retrying(lambda: guard.run(conn, once)))
+            stored = await retrying(once)
+        else:
+            request = call.request
+            guard = Guard.of(call.caller.id, key, request.method, request.path, request.body)
+            stored = await retrying(lambda: guard.run(conn, once))
+        if not stored.replayed:
+            then()
+        return _reply(stored)
 
 
 def _checked(

@@ -1,8 +1,6 @@
 """Cancellation at every stage: nothing half done stays, neither here nor on the server."""
 
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 
 import psycopg
 from psycopg import errors as e
@@ -11,16 +9,7 @@ import trio
 import trio.testing
 
 from opendesk.postgres.driver import TrioConnection
-
-Look = Callable[[str], list[Any]]
-Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-Running = Callable[[], Awaitable[list[Any]]]
-Usable = Callable[[TrioConnection], Awaitable[bool]]
-CancelWhenRunning = Callable[[trio.CancelScope], Awaitable[None]]
-Gate = Any
-
-SLOW = "SELECT pg_sleep(60)"
-
+from tests.postgres.lending import SLOW, CancelWhenRunning, Eventually, Gate, Look, Running, Usable
 
 # Cancellation
 

@@ -1,6 +1,5 @@
 """Connecting: names, addresses, refusals, silence."""
 
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 import socket
@@ -15,15 +14,7 @@ import trio.testing
 
 from opendesk.postgres.addresses import connection_attempts
 from opendesk.postgres.driver import TrioConnection
-
-Look = Callable[[str], list[Any]]
-Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-Running = Callable[[], Awaitable[list[Any]]]
-Usable = Callable[[TrioConnection], Awaitable[bool]]
-CancelWhenRunning = Callable[[trio.CancelScope], Awaitable[None]]
-Gate = Any
-
-SLOW = "SELECT pg_sleep(60)"
+from tests.postgres.lending import Gate
 
 
 class Names(trio.abc.HostnameResolver):

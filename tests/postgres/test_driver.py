@@ -1,6 +1,5 @@
 """Statements: what they give back, how they fail, and connections that end."""
 
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, cast
 from uuid import UUID, uuid4
@@ -16,15 +15,7 @@ import trio.testing
 
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.statements import MAX_QUERIES
-
-Look = Callable[[str], list[Any]]
-Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-Running = Callable[[], Awaitable[list[Any]]]
-Usable = Callable[[TrioConnection], Awaitable[bool]]
-CancelWhenRunning = Callable[[trio.CancelScope], Awaitable[None]]
-Gate = Any
-
-SLOW = "SELECT pg_sleep(60)"
+from tests.postgres.lending import SLOW, Eventually, Gate, Look, Running, Usable
 
 
 @frozen

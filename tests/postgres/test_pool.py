@@ -1,7 +1,5 @@
 """The pool: its size holds, its queue is fair and bounded, and whatever happens to a borrower, nothing leaks."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 import re
 from typing import Any
 
@@ -15,47 +13,10 @@ import trio.testing
 
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool, PoolClosed, PoolFull, PoolStats, PoolTimeout, with_options
+from tests.postgres.lending import SLOW, Eventually, Gate, Look, Running, SessionsBecome, a_pool, answers, lend_all, pid
 
-Look = Callable[[str], list[Any]]
-Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-Running = Callable[[], Awaitable[list[Any]]]
-SessionsBecome = Callable[[int], Awaitable[None]]
-Gate = Any
-
-SLOW = "SELECT pg_sleep(60)"
 # Some rows, more than a server keeps back, and then none for long.
 THEN_SLOW = "SELECT i, CASE WHEN i = 10000 THEN pg_sleep(60) END FROM generate_series(1, 10000) i"
-
-
-@asynccontextmanager
-async def a_pool(conninfo: str, **settings: Any) -> AsyncIterator[Pool]:
-    pool = Pool(conninfo, **settings)
-    try:
-        yield pool
-    finally:
-        await pool.aclose()
-
-
-async def answers(pool: Pool) -> bool:
-    async with pool.connection() as conn:
-        return await conn.fetch("SELECT 1") == [(1,)]
-
-
-async def pid(pool: Pool) -> int:
-    async with pool.connection() as conn:
-        return conn.info.backend_pid
-
-
-async def lend_all(pool: Pool, n: int, nursery: trio.Nursery) -> list[trio.Event]:
-    """Take `n` connections, each given back when its event is set."""
-
-    async def hold(task_status: trio.TaskStatus[trio.Event]) -> None:
-        async with pool.connection():
-            done = trio.Event()
-            task_status.started(done)
-            await done.wait()
-
-    return [await nursery.start(hold) for _ in range(n)]
 
 
 # Lending

@@ -1,7 +1,7 @@
 """Servers that go away and borrowers that are cancelled: the pool recovers at once, and nothing leaks."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, suppress
 from pathlib import Path
 import random
 import shutil
@@ -16,46 +16,7 @@ import trio.testing
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.embedded.lifetime import embedded_server
 from opendesk.postgres.pool import Pool, PoolStats
-
-Look = Callable[[str], list[Any]]
-Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-Running = Callable[[], Awaitable[list[Any]]]
-SessionsBecome = Callable[[int], Awaitable[None]]
-Gate = Any
-
-SLOW = "SELECT pg_sleep(60)"
-
-
-@asynccontextmanager
-async def a_pool(conninfo: str, **settings: Any) -> AsyncIterator[Pool]:
-    pool = Pool(conninfo, **settings)
-    try:
-        yield pool
-    finally:
-        await pool.aclose()
-
-
-async def answers(pool: Pool) -> bool:
-    async with pool.connection() as conn:
-        return await conn.fetch("SELECT 1") == [(1,)]
-
-
-async def pid(pool: Pool) -> int:
-    async with pool.connection() as conn:
-        return conn.info.backend_pid
-
-
-async def lend_all(pool: Pool, n: int, nursery: trio.Nursery) -> list[trio.Event]:
-    """Take `n` connections, each given back when its event is set."""
-
-    async def hold(task_status: trio.TaskStatus[trio.Event]) -> None:
-        async with pool.connection():
-            done = trio.Event()
-            task_status.started(done)
-            await done.wait()
-
-    return [await nursery.start(hold) for _ in range(n)]
-
+from tests.postgres.lending import SLOW, Eventually, Gate, Look, Running, SessionsBecome, a_pool, answers, lend_all
 
 # A server that goes away
 

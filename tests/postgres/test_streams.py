@@ -1,6 +1,5 @@
 """Notifications, COPY, streams and server-side cursors, left at any point."""
 
-from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, cast
 
@@ -10,16 +9,7 @@ import trio
 import trio.testing
 
 from opendesk.postgres.driver import TrioConnection
-
-Look = Callable[[str], list[Any]]
-Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-Running = Callable[[], Awaitable[list[Any]]]
-Usable = Callable[[TrioConnection], Awaitable[bool]]
-CancelWhenRunning = Callable[[trio.CancelScope], Awaitable[None]]
-Gate = Any
-
-SLOW = "SELECT pg_sleep(60)"
-
+from tests.postgres.lending import Look, Usable
 
 # Notifications
 

@@ -12,15 +12,7 @@ import trio.testing
 
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.waits import ConnectionLock, wait_ready
-
-Look = Callable[[str], list[Any]]
-Eventually = Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]
-Running = Callable[[], Awaitable[list[Any]]]
-Usable = Callable[[TrioConnection], Awaitable[bool]]
-CancelWhenRunning = Callable[[trio.CancelScope], Awaitable[None]]
-Gate = Any
-
-SLOW = "SELECT pg_sleep(60)"
+from tests.postgres.lending import Usable
 
 
 async def test_ten_tasks_share_a_connection(conn: TrioConnection, nursery: trio.Nursery) -> None:
