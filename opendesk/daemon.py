@@ -1,10 +1,9 @@
 """The daemon: the nursery tree, on one screen. What opens last closes first."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 import os
 import signal
-import socket
 
 import structlog
 import trio
@@ -13,11 +12,11 @@ from opendesk import database
 from opendesk.ops import systemd
 from opendesk.ops.metrics import Metrics, PoolNumbers
 from opendesk.postgres.pool import Pool
-from opendesk.rental.timers import Timers
+from opendesk.rental.timers import retention
 from opendesk.settings import Settings
 from opendesk.supervise import every, keep_running, lag_canary
 from opendesk.web.http.certificate import Certificate
-from opendesk.web.http.listen import listen
+from opendesk.web.http.listen import Listener, listen
 from opendesk.web.http.server import serve_http
 from opendesk.wiring import Services, wire
 
@@ -27,8 +26,11 @@ log = structlog.get_logger()
 LAG_PERIOD_S = 1.0
 LAG_THRESHOLD_S = 0.25
 
-# Of SHUTDOWN_GRACE_MS.
-DATABASE_STOP_S = 1.0
+# What of SHUTDOWN_GRACE_MS is kept for the end, after the requests: a healthy database stops their statements in milliseconds, and itself
+# in 0.2 s. When that part of it is over, connections are hung up on; a timer may open another before it hears that it is cancelled.
+ENDING_S = 1.0
+ENDING_PART_OF_STATEMENTS = 0.5
+HANG_UP_EVERY_S = 0.05
 
 
 async def run(
@@ -56,6 +58,7 @@ async def run(
                     trio.open_nursery() as timers,
                 ):
                     metrics.watch_pool(lambda: PoolNumbers(pool.stats.size, pool.stats.idle, pool.stats.waiting))
+                    signals.start_soon(_wait_no_longer, stop, (pool, upkeep), settings)
                     services = await wire(settings, pool, upkeep, metrics, ready=partial(_parts, upkeep, stop))
                     _start_timers(timers, services, upkeep, metrics, environ)
                     async with trio.open_nursery() as web:
@@ -133,17 +136,15 @@ async def _bring_up_to_date(conninfo: str) -> None:
 def _start_timers(
     nursery: trio.Nursery, services: Services, pool: Pool, metrics: Metrics, environ: Mapping[str, str]
 ) -> None:
-    timers: Timers = services.timers
-
     def lagged(late_s: float) -> None:
         metrics.loop_lagged(late_s)
-        timers.lagged(late_s)
+        services.host_timeout.lagged(late_s)
 
     running: dict[str, Callable[[], Awaitable[None]]] = {
         "heartbeats": services.heartbeats.run,
-        "expiry": timers.expiry,
-        "host_timeout": timers.host_timeout,
-        "retention": timers.retention,
+        "expiry": services.expiry.run,
+        "host_timeout": services.host_timeout.run,
+        "retention": partial(retention, pool),
         "database": partial(database.watch, pool, metrics),
         "lag": partial(lag_canary, LAG_PERIOD_S, LAG_THRESHOLD_S, observe=lagged),
         "watchdog": partial(_feed_watchdog, environ),
@@ -179,11 +180,12 @@ async def _serve_web(
         stop=stop.wait,
         grace_s=_grace_s(settings),
         tls=certificate,
+        origin_headers=services.responder.origins.headers,
         task_status=task_status,
     )
 
 
-def _listening(settings: Settings, environ: Mapping[str, str]) -> list[socket.socket]:
+def _listening(settings: Settings, environ: Mapping[str, str]) -> list[Listener]:
     try:
         passed = [f"fd://{fd}" for fd in systemd.listen_fds(environ, os.getpid())]
     except (OSError, ValueError) as error:
@@ -196,9 +198,22 @@ def _listening(settings: Settings, environ: Mapping[str, str]) -> list[socket.so
 
 
 def _grace_s(settings: Settings) -> float:
-    """What requests may take: the rest is for the database to stop."""
-    grace_s = settings.shutdown_grace_ms / 1000
-    return grace_s - min(DATABASE_STOP_S, grace_s / 2)
+    """What requests may take: the rest is for statements and for the database to stop."""
+    return settings.shutdown_grace_ms / 1000 - _ending_s(settings)
+
+
+def _ending_s(settings: Settings) -> float:
+    return min(ENDING_S, settings.shutdown_grace_ms / 1000 / 2)
+
+
+async def _wait_no_longer(stop: Stop, pools: Sequence[Pool], settings: Settings) -> None:
+    """When requests were cut off and their statements still don't stop, the database has fallen mute: hang up."""
+    await stop.wait()
+    await trio.sleep(_grace_s(settings) + _ending_s(settings) * ENDING_PART_OF_STATEMENTS)
+    while True:
+        if cut := sum(pool.drop_overdue(0) for pool in pools):
+            log.warning("database.mute_at_the_end", connections=cut)
+        await trio.sleep(HANG_UP_EVERY_S)
 
 
 def _certificate(settings: Settings) -> Certificate | None:

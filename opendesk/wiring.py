@@ -12,7 +12,7 @@ from opendesk.postgres.pool import Pool
 from opendesk.rental import api as rental
 from opendesk.rental import users
 from opendesk.rental.heartbeats import Heartbeats
-from opendesk.rental.timers import Periods, Timers
+from opendesk.rental.timers import Expiry, HostTimeout, Periods
 from opendesk.settings import Settings
 from opendesk.settings.secret import any_matches
 from opendesk.web import health
@@ -41,7 +41,8 @@ class Services:
 
     app: Application
     heartbeats: Heartbeats
-    timers: Timers
+    host_timeout: HostTimeout
+    expiry: Expiry
     calls: tuple[Endpoint, ...]
     responder: Responder
 
@@ -57,7 +58,9 @@ async def wire(
     """Calls take their connections from `pool`, heartbeats and timers theirs from `upkeep`."""
     tokens = Tokens(await _jwt_secret(settings, pool), settings.jwt_expires_in)
     heartbeats = Heartbeats(upkeep, metrics)
-    timers = Timers(upkeep, _periods(settings), heartbeats, metrics)
+    periods = _periods(settings)
+    host_timeout = HostTimeout(upkeep, periods, heartbeats, metrics)
+    expiry = Expiry(upkeep, periods, metrics, host_timeout.listening_since)
     api = rental.Rental(
         pool=pool,
         tokens=tokens,
@@ -66,7 +69,7 @@ async def wire(
         terms=_terms(settings),
         metrics=metrics,
         clock=utc_now,
-        listening_since=timers.listening_since,
+        listening_since=host_timeout.listening_since,
     )
     calls = all_endpoints(
         rental.endpoints(api),
@@ -83,7 +86,7 @@ async def wire(
         Proxies(settings.trusted_proxies),
         metrics,
     )
-    return Services(make_app(calls, responder), heartbeats, timers, calls, responder)
+    return Services(make_app(calls, responder), heartbeats, host_timeout, expiry, calls, responder)
 
 
 def all_endpoints(rental_calls: tuple[Endpoint, ...], shown: health.Health) -> tuple[Endpoint, ...]:

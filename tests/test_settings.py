@@ -60,6 +60,19 @@ def test_an_empty_value_counts_as_not_set() -> None:
     assert load({"PORT": "", "RELAY_TOKEN": "", "TLS_CERT": ""}).port == 3333
 
 
+@pytest.mark.parametrize("password", [f"{PASSWORD}%", f"{PASSWORD}%zz", f"%2{PASSWORD}", f"%{PASSWORD}%2"])
+def test_a_bare_percent_in_a_database_url_is_told_without_the_password(password: str) -> None:
+    fault = only_fault({"DATABASE_URL": f"postgres://u:{password}@h/d"})
+    assert fault.startswith("DATABASE_URL: its value has a '%' that begins no escape")
+    assert "%25" in fault
+    assert PASSWORD not in fault
+
+
+def test_an_escaped_percent_in_a_database_url_is_taken() -> None:
+    url = f"postgres://u:{PASSWORD}%25%2f@h/d"
+    assert load({"DATABASE_URL": url}).database_url == Secret(url)
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         load({}).port = 1  # type: ignore[misc]  # what is tested

@@ -16,7 +16,7 @@ from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import EmbeddedError
 from opendesk.postgres.migrate import MigrationError
 from opendesk.settings import Settings, SettingsError, load
-from opendesk.web.wire import structure_body
+from opendesk.web.reading import structure_body
 
 T = TypeVar("T")
 
@@ -30,7 +30,15 @@ _EXPECTED: Final[tuple[type[Exception], ...]] = (
 
 
 def load_settings(context: click.Context) -> Settings:
-    """The settings, or every fault of them and exit code 2."""
+    """The settings, and on standard error what is doubtful about them; or every fault and exit code 2."""
+    settings = read_settings(context)
+    for warning in settings.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    return settings
+
+
+def read_settings(context: click.Context) -> Settings:
+    """The same for whoever tells the warnings in another way."""
     try:
         return load(context.find_root().obj, env_file=context.find_root().params.get("env_file"))
     except SettingsError as error:
@@ -52,12 +60,15 @@ def checked(cls: type[T], **given: object) -> T:
 
 
 def with_connection(settings: Settings, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
-    """Run `work` on a connection to the daemon's database, brought up to date; what is expected to go wrong is one line."""
+    """Run `work` on a connection to the daemon's database; what is expected to go wrong is one line.
+
+    An embedded database that nobody serves from is brought up to date before; any other must be.
+    """
     logging.configure("warning", "terminal")
 
     async def connected() -> T:
         async with database.command_database(settings) as conninfo:
-            await database.bring_up_to_date(conninfo)
+            await database.make_ready_for_command(conninfo, settings)
             async with database.open_pool(conninfo, settings) as pool, pool.connection() as conn:
                 return await work(conn)
 

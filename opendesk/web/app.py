@@ -1,16 +1,19 @@
 """The application: Quart finds the endpoint; the few hot paths are found without it."""
 
+from collections.abc import Mapping
 import re
 from typing import Any, Final
 
 from attrs import define
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 import quart
+from quart.globals import request_ctx
 from werkzeug import exceptions
 
 from opendesk.errors import BodyTooLarge, OpenDeskError
 from opendesk.web.endpoint import Endpoint, Reply
 from opendesk.web.http.exchange import WHOLE_BODY
+from opendesk.web.problems import FIXED_HEADERS
 from opendesk.web.quart import LeanQuartTrio
 from opendesk.web.responder import MethodNotAllowed, Responder, unknown_path
 
@@ -59,7 +62,7 @@ def add_routes(app: quart.Quart, endpoints: tuple[Endpoint, ...], responder: Res
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     for endpoint in endpoints:
         _add_route(app, endpoint, responder)
-    _add_refusals(app, responder)
+    _add_refusals(app, responder, {endpoint.name: endpoint.path for endpoint in endpoints})
 
 
 def _add_route(app: quart.Quart, endpoint: Endpoint, responder: Responder) -> None:
@@ -72,20 +75,18 @@ def _add_route(app: quart.Quart, endpoint: Endpoint, responder: Responder) -> No
     app.add_url_rule(rule, endpoint.name, view, methods=[endpoint.method], provide_automatic_options=False)
 
 
-def _add_refusals(app: quart.Quart, responder: Responder) -> None:
-    async def refuse(error: OpenDeskError) -> quart.Response:
+def _add_refusals(app: quart.Quart, responder: Responder, routes: Mapping[str, str]) -> None:
+    async def refuse(error: OpenDeskError, route: str | None = None) -> quart.Response:
         request = responder.request(quart.request.scope, b"")
-        preflight = responder.origins.preflight(request)
-        reply = await responder.refuse(request, error)
-        if preflight is None:
-            return _response(reply)
-        return _response(Reply(preflight.status, b"", headers=(*preflight.headers, *reply.headers)))
+        return _response(await responder.refuse(request, error, route=route))
 
     async def not_found(_: Exception) -> quart.Response:
         return await refuse(unknown_path())
 
     async def not_allowed(error: exceptions.MethodNotAllowed) -> quart.Response:
-        return await refuse(MethodNotAllowed(", ".join(sorted(error.valid_methods or ()))))
+        allowed = sorted(error.valid_methods or ())
+        route = routes[_endpoint_with(allowed[0])] if allowed else None
+        return await refuse(MethodNotAllowed(", ".join(allowed)), route)
 
     async def too_large(_: Exception) -> quart.Response:
         return await refuse(BodyTooLarge())
@@ -99,6 +100,14 @@ def _add_refusals(app: quart.Quart, responder: Responder) -> None:
     app.register_error_handler(400, bad_request)
 
 
+def _endpoint_with(method: str) -> str:
+    """The name of the endpoint that the path asked for has under this method."""
+    adapter = request_ctx.url_adapter
+    assert adapter is not None
+    name, _ = adapter.match(method=method)
+    return str(name)
+
+
 class _Refused(OpenDeskError):
     """The request can't be understood."""
 
@@ -107,7 +116,7 @@ class _Refused(OpenDeskError):
 
 def _headers(reply: Reply) -> tuple[tuple[str, str], ...]:
     content_type = (("Content-Type", reply.content_type),) if reply.body else ()
-    return (*content_type, ("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"), *reply.headers)
+    return (*content_type, *FIXED_HEADERS, *reply.headers)
 
 
 def _response(reply: Reply) -> quart.Response:

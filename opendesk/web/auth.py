@@ -1,7 +1,8 @@
 """Who is calling: passwords (argon2id) and bearer tokens (JWT, HS256)."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 import time
 from typing import Any, Final
@@ -24,6 +25,8 @@ _DECOY: Final = "$argon2id$v=19$m=19456,t=2,p=1$n8T8NcFBnx9ZxELev3ShjQ$SlZRn1Bbg
 HASHES_AT_ONCE: Final = 2
 # …and whoever would wait longer than a few seconds is better told to come back.
 HASHES_WAITING: Final = 64
+# Of one address, under way or waiting: one that floods us takes no more than a quarter of that from the others.
+HASHES_OF_ONE: Final = 16
 
 # For one address and e-mail: a household's, or an app that tries again. More of them at once is somebody who guesses.
 TURNS_WAITING: Final = 16
@@ -120,20 +123,30 @@ class Passwords:
     """Hashes off the event loop, a few at a time. A hash under way can't be cancelled, so its caller waits for it."""
 
     _limiter: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(HASHES_AT_ONCE))
+    _of: Counter[str] = field(factory=Counter)  # by address, while there are any
 
-    async def hash(self, password: str) -> str:
-        self._refuse_when_crowded()
-        return await trio.to_thread.run_sync(_HASHER.hash, password, limiter=self._limiter)
+    async def hash(self, password: str, *, address: str = "") -> str:
+        """Raise Overloaded when too many wait, in all or of this address."""
+        with self._place(address):
+            return await trio.to_thread.run_sync(_HASHER.hash, password, limiter=self._limiter)
 
-    async def matches(self, stored: str | None, password: str) -> bool:
-        """Take the same time whether or not there is something to compare with."""
-        self._refuse_when_crowded()
-        good = await trio.to_thread.run_sync(_verify, stored or _DECOY, password, limiter=self._limiter)
+    async def matches(self, stored: str | None, password: str, *, address: str = "") -> bool:
+        """Take the same time whether or not there is something to compare with. Raise Overloaded as `hash`."""
+        with self._place(address):
+            good = await trio.to_thread.run_sync(_verify, stored or _DECOY, password, limiter=self._limiter)
         return good and stored is not None
 
-    def _refuse_when_crowded(self) -> None:
-        if self._limiter.statistics().tasks_waiting >= HASHES_WAITING:
+    @contextmanager
+    def _place(self, address: str) -> Iterator[None]:
+        if self._limiter.statistics().tasks_waiting >= HASHES_WAITING or self._of[address] >= HASHES_OF_ONE:
             raise Overloaded(retry_after_s=5)
+        self._of[address] += 1
+        try:
+            yield
+        finally:
+            self._of[address] -= 1
+            if not self._of[address]:
+                del self._of[address]
 
 
 @define

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from opendesk.errors import FieldFault, IdempotencyInProgress, IdempotencyKeyReused
 from opendesk.postgres.driver import TrioConnection
-from opendesk.web.wire import refused
+from opendesk.web.reading import refused
 
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
@@ -23,17 +23,27 @@ KEPT_HOURS: Final = 24
 # Answers deleted by one statement, some 50 ms: a day's worth after a long stop would run into the statement's time-out again and again.
 FORGOTTEN_AT_ONCE: Final = 5_000
 
-_TAKE = """
-    INSERT INTO idempotency_keys (caller, key, fingerprint)
+_OVER = f"k.created_at < now() - interval '{KEPT_HOURS} hours'"
+
+# One that is past its time and not swept up yet counts as new.
+_TAKE = f"""
+    INSERT INTO idempotency_keys AS k (caller, key, fingerprint)
     SELECT %(caller)s, %(key)s, %(fingerprint)s
      WHERE pg_try_advisory_xact_lock(%(lock)s)
-        ON CONFLICT (caller, key) DO UPDATE SET fingerprint = idempotency_keys.fingerprint
+        ON CONFLICT (caller, key) DO UPDATE
+       SET fingerprint = CASE WHEN {_OVER} THEN excluded.fingerprint ELSE k.fingerprint END,
+           status = CASE WHEN {_OVER} THEN NULL ELSE k.status END,
+           body = CASE WHEN {_OVER} THEN NULL ELSE k.body END,
+           created_at = CASE WHEN {_OVER} THEN excluded.created_at ELSE k.created_at END
  RETURNING fingerprint, status, body
 """
 _STORE = "UPDATE idempotency_keys SET status = %(status)s, body = %(body)s WHERE caller = %(caller)s AND key = %(key)s"
+# Its age is asked again: of one that was taken anew while this waited for it, servers from before late 2025 don't see that it has
+# another place now, and would delete it.
 _FORGET = f"""
-    DELETE FROM idempotency_keys
-     WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys WHERE created_at < now() - interval '{KEPT_HOURS} hours' LIMIT {FORGOTTEN_AT_ONCE}))
+    DELETE FROM idempotency_keys k
+     WHERE ctid = ANY (ARRAY(SELECT ctid FROM idempotency_keys k WHERE {_OVER} LIMIT {FORGOTTEN_AT_ONCE}))
+       AND {_OVER}
 """
 
 

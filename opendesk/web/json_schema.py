@@ -15,7 +15,8 @@ import attrs
 from attrs import define, field
 from msgspec import Meta
 
-from opendesk.web.wire import LARGEST_INTEGER, TEXT_PATTERN, camel, to_wire
+from opendesk.web.strict import LARGEST_INTEGER, TEXT_PATTERN
+from opendesk.web.wire import camel, to_wire
 
 Schema = dict[str, Any]
 

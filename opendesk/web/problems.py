@@ -1,9 +1,10 @@
 """Errors as `application/problem+json` (RFC 9457), with the members that older clients read."""
 
-from typing import Any
+from typing import Any, Final
 
-from opendesk.errors import DatabaseUnavailable, OpenDeskError
+from opendesk.errors import DatabaseUnavailable, OpenDeskError, Overloaded
 from opendesk.postgres.errors import AWAY
+from opendesk.postgres.pool import PoolFull
 from opendesk.web.wire import dump_json
 
 PROBLEM_JSON = "application/problem+json"
@@ -11,11 +12,19 @@ PROBLEM_JSON = "application/problem+json"
 # What a caller is told to wait when the database is away: the pool finds it again at once when it is back.
 DATABASE_RETRY_S = 5
 
+# And when the database is there, but too many wait for it: they are served, or have given up, within seconds (`pool.ACQUIRE_TIMEOUT_S`).
+CROWD_RETRY_S = 1
+
+# What every answer has, errors and others: most are one caller's own, and none is a page.
+FIXED_HEADERS: Final = (("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff"))
+
 
 def as_expected(error: BaseException) -> OpenDeskError | None:
     """The error that callers are told for this one; None for one that nobody expected."""
     if isinstance(error, OpenDeskError):
         return error
+    if isinstance(error, PoolFull):
+        return Overloaded(retry_after_s=CROWD_RETRY_S)
     if isinstance(error, AWAY):
         return DatabaseUnavailable(retry_after_s=DATABASE_RETRY_S)
     return None

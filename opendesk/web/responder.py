@@ -177,13 +177,16 @@ class Responder:
 
         return await self._told(request, endpoint.path, answer)
 
-    async def refuse(self, request: WebRequest, error: OpenDeskError) -> Reply:
-        """For a request that no endpoint is there for."""
+    async def refuse(self, request: WebRequest, error: OpenDeskError, *, route: str | None = None) -> Reply:
+        """For a request that no endpoint is there for: of these, preflights are answered. `route` is the path's, if only the method is wrong."""
+        preflight = self.origins.preflight(request)
 
         async def answer() -> Reply:
-            raise error
+            if preflight is None:
+                raise error
+            return preflight
 
-        return await self._told(request, None, answer)
+        return await self._told(request, route if preflight else None, answer)
 
     async def _told(self, request: WebRequest, route: str | None, answer: Callable[[], Awaitable[Reply]]) -> Reply:
         begun_s = trio.current_time()

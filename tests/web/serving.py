@@ -93,6 +93,8 @@ class Answer:
         """The status and code of a refusal, which says all that the contract wants and closes."""
         assert self.fields[b"content-type"] == b"application/problem+json"
         assert self.fields[b"connection"] == b"close"
+        assert self.fields[b"cache-control"] == b"no-store"
+        assert self.fields[b"x-content-type-options"] == b"nosniff"
         problem = json.loads(self.body)
         assert {"type", "title", "status", "detail", "code", "error", "traceId"} <= problem.keys()
         assert problem["status"] == self.status

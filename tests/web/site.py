@@ -221,7 +221,14 @@ async def _served(
     async with database.open_pool(conninfo, settings) as pool, trio.open_nursery() as nursery:
         services = await wire(settings, pool, pool, Metrics(), ready=ready)
         nursery.start_soon(services.heartbeats.run)
-        serve = partial(serve_http, services.app, bind=["127.0.0.1:0"], stop=stop.wait, grace_s=1)
+        serve = partial(
+            serve_http,
+            services.app,
+            bind=["127.0.0.1:0"],
+            stop=stop.wait,
+            grace_s=1,
+            origin_headers=services.responder.origins.headers,
+        )
         (url,) = await nursery.start(serve)
         async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, verify=False) as client:
             conformance = Conformance((await client.get("/openapi.json")).json())

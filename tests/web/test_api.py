@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from tests.web.site import ORIGIN, PC, Person, Site, problem, serving_site
+from tests.web.site import ORIGIN, PC, RELAY_TOKEN, Person, Site, problem, serving_site
 
 OTHER = "https://elsewhere.example"
 
@@ -118,6 +118,32 @@ async def test_a_preflight_of_an_allowed_origin_is_answered(site: Site, path: st
     assert allowed == ["authorization", "content-type", "idempotency-key", "x-request-id"]
     assert headers["vary"] == "Origin"
     assert "access-control-allow-credentials" not in headers
+
+
+async def test_a_preflight_is_counted_and_logged_as_what_it_is(site: Site) -> None:
+    path = "/sessions/018f9a2e-0000-7000-8000-000000000000/start"
+    answer = await site.client.options(path, headers=preflight(ORIGIN))
+    assert "allow" not in answer.headers
+    figures = (await site.client.get("/metrics", headers={"Authorization": f"Bearer {RELAY_TOKEN}"})).text
+    (counted,) = [line for line in figures.splitlines() if 'http_requests_total{method="OPTIONS"' in line]
+    assert counted == 'opendesk_http_requests_total{method="OPTIONS",route="/sessions/{id}/start",status="204"} 1.0'
+    (logged,) = [line for line in site.lines() if line.get("method") == "OPTIONS"]
+    assert (logged["route"], logged["status"]) == ("/sessions/{id}/start", 204)
+
+
+async def test_a_preflight_of_no_path_is_answered_as_well(site: Site) -> None:
+    answer = await site.client.options("/nowhere", headers=preflight(ORIGIN))
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (204, ORIGIN)
+    (logged,) = [line for line in site.lines() if line.get("method") == "OPTIONS"]
+    assert (logged["route"], logged["status"]) == (None, 204)
+
+
+async def test_a_refusal_of_the_front_door_can_be_read_by_a_page_too(site: Site) -> None:
+    for origin, allowed in [(ORIGIN, ORIGIN), (OTHER, None)]:
+        answer = await site.client.post("/auth/login", content=b"x" * (2**20 + 1), headers={"Origin": origin})
+        assert problem(answer) == (413, "BODY_TOO_LARGE")
+        assert answer.headers.get("access-control-allow-origin") == allowed
+        assert answer.headers["vary"] == "Origin"
 
 
 OTHER_ORIGINS = [OTHER, "null", ORIGIN.upper(), f"{ORIGIN}.evil.example", "*", f"{ORIGIN}/"]

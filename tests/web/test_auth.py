@@ -1,17 +1,34 @@
 """Who is let in, who is not, and how they are kept out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from functools import partial
 import json
+import threading
 from typing import Any
 
+import attrs
+from attrs import define, field
 import httpx
 import jwt
 import pytest
+import trio
+import trio.testing
 
+from opendesk.errors import Overloaded
 from opendesk.rental import users
-from opendesk.web.auth import Tokens, utc_now
-from tests.web.site import JWT_SECRET, PASSWORD, Json, Person, Site, problem, serving_site
+from opendesk.web.auth import (
+    HASHES_AT_ONCE,
+    HASHES_OF_ONE,
+    HASHES_WAITING,
+    TURNS_WAITING,
+    Passwords,
+    Tokens,
+    Turns,
+    utc_now,
+)
+from tests.web.site import JWT_SECRET, PASSWORD, PATIENCE_S, Json, Person, Site, problem, serving_site
 
 WRONG = (401, "INVALID_CREDENTIALS")
 OUT = (401, "UNAUTHENTICATED")
@@ -166,6 +183,130 @@ async def test_behind_a_trusted_proxy_each_address_counts_for_itself(conninfo: s
         made_up = [f"198.51.100.{n}, 203.0.113.1, 10.1.1.1" for n in range(3)]
         assert await failures_from(site, ana.email, *made_up) == [429] * 3
         assert (await log_in(site, ana.email, **{"X-Forwarded-For": "203.0.113.3"})).status_code == 200
+
+
+async def test_an_ipv4_address_counts_as_one_however_it_is_written(conninfo: str) -> None:
+    async with serving_site(conninfo, TRUSTED_PROXIES="127.0.0.1") as site:
+        ana = await site.user()
+        spellings = ["203.0.113.1", "::ffff:203.0.113.1", "::ffff:cb00:7101"] * 2
+        assert await failures_from(site, ana.email, *spellings) == [401] * 5 + [429]
+
+
+async def new_password(person: Person, current: str = PASSWORD) -> httpx.Response:
+    return await person.post("/auth/password", json={"current": current, "password": NEW})
+
+
+async def test_after_five_wrong_current_passwords_none_is_looked_at(site: Site) -> None:
+    """A stolen token doesn't help to guess the password."""
+    ana, bob = await site.user(), await site.user()
+    for _ in range(5):
+        assert problem(await new_password(ana, "wrong")) == WRONG
+    for current in ("wrong", PASSWORD):
+        answer = await new_password(ana, current)
+        assert problem(answer) == SHUT
+        assert 290 < int(answer.headers["retry-after"]) <= 301
+    assert (await new_password(bob)).status_code == 204
+    assert (await log_in(site, ana.email)).status_code == 200
+    async with site.pool.connection() as conn:
+        await conn.run("UPDATE login_attempts SET window_start = window_start - interval '301 seconds'")
+    assert (await new_password(ana)).status_code == 204
+
+
+async def test_a_changed_password_forgets_the_failures(site: Site) -> None:
+    ana = await site.user()
+    for _ in range(4):
+        await new_password(ana, "wrong")
+    assert (await new_password(ana)).status_code == 204
+    async with site.pool.connection() as conn:
+        assert await conn.fetch_one("SELECT count(*) FROM login_attempts") == (0,)
+
+
+# Many at once
+
+
+@define
+class Gate:
+    """Holds every verification until it is opened."""
+
+    _opened: threading.Event = field(factory=threading.Event)
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def verify(self, _stored: str, password: str) -> bool:
+        assert self._opened.wait(PATIENCE_S)
+        return password == PASSWORD
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    made = Gate()
+    monkeypatch.setattr("opendesk.web.auth._verify", made.verify)
+    yield made
+    made.open()
+
+
+async def test_good_log_ins_at_once_do_not_count_against_each_other(
+    site: Site, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ana = await site.user()
+    begun: list[bytes] = []
+    original = Turns.turn
+
+    def turn(turns: Turns, key: bytes) -> AbstractAsyncContextManager[None]:
+        begun.append(key)
+        if len(begun) == 12:
+            gate.open()
+        return original(turns, key)
+
+    monkeypatch.setattr(Turns, "turn", turn)
+    answers: list[int] = []
+
+    async def one() -> None:
+        answers.append((await log_in(site, ana.email)).status_code)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(12):
+            nursery.start_soon(one)
+    assert answers == [200] * 12
+
+
+async def test_of_a_crowd_at_one_account_those_over_the_limit_are_told_to_come_back(site: Site, gate: Gate) -> None:
+    ana, bob = await site.user(), await site.user()
+    served = 1 + TURNS_WAITING
+    told: list[httpx.Response] = []
+
+    async def one() -> None:
+        answer = await log_in(site, ana.email)
+        told.append(answer)
+        if len(told) == 8:
+            # Nobody has been let in so far: those who are too many don't wait.
+            assert [problem(each) for each in told] == [(503, "OVERLOADED")] * 8
+            assert {each.headers["retry-after"] for each in told} == {"5"}
+            gate.open()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(served + 8):
+            nursery.start_soon(one)
+    assert [answer.status_code for answer in told[8:]] == [200] * served
+    assert (await log_in(site, bob.email)).status_code == 200
+
+
+async def test_turns_are_one_at_a_time_for_each_key_and_leave_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    turns, inside = Turns(), list[bytes]()
+
+    async def stay(key: bytes) -> None:
+        async with turns.turn(key):
+            assert key not in inside
+            inside.append(key)
+            await trio.sleep(1)
+            inside.remove(key)
+
+    with trio.move_on_after(2.5):  # some are cancelled at it, some while they wait
+        async with trio.open_nursery() as nursery:
+            for key in [b"a", b"b"] * 4:
+                nursery.start_soon(stay, key)
+    assert attrs.astuple(turns, recurse=False) == ({},)
 
 
 # Tokens
@@ -364,3 +505,41 @@ async def test_the_secret_is_made_once_and_kept_where_none_is_set(conninfo: str)
     assert row is not None
     assert len(bytes(row[0])) == 32
     assert json.loads(jwt.utils.base64url_decode(token.split(".")[0])) == {"alg": "HS256", "typ": "JWT"}
+
+
+# Passwords
+
+
+async def test_one_address_takes_no_more_than_its_share_of_the_hashing(gate: Gate) -> None:
+    passwords, told = Passwords(), list[bool]()
+
+    async def one(address: str) -> None:
+        told.append(await passwords.matches("stored", PASSWORD, address=address))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(HASHES_OF_ONE):
+            nursery.start_soon(one, "203.0.113.1")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        for attempt in (
+            passwords.matches("stored", PASSWORD, address="203.0.113.1"),
+            passwords.hash("x", address="203.0.113.1"),
+        ):
+            with pytest.raises(Overloaded):
+                await attempt
+        nursery.start_soon(one, "203.0.113.2")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        gate.open()
+    assert told == [True] * (HASHES_OF_ONE + 1)
+    assert await passwords.matches("stored", PASSWORD, address="203.0.113.1")
+    assert not passwords._of, "addresses are kept only while they are at it"
+
+
+async def test_all_addresses_together_are_bounded(gate: Gate) -> None:
+    passwords = Passwords()
+    async with trio.open_nursery() as nursery:
+        for number in range(HASHES_AT_ONCE + HASHES_WAITING):
+            nursery.start_soon(partial(passwords.matches, "stored", PASSWORD, address=f"203.0.113.{number}"))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with pytest.raises(Overloaded):
+            await passwords.matches("stored", PASSWORD, address="198.51.100.1")
+        gate.open()

@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import httpx
 import pytest
 import trio
 
 from opendesk.postgres.driver import TrioConnection
-from opendesk.web.idempotency import forget_old_keys
+from opendesk.web.idempotency import Guard, StoredAnswer, forget_old_keys
 from tests.web.site import PATIENCE_S, Json, Person, Site, pointers, problem
 
 CREDIT: Json = {"type": "CREDIT", "amount": 500, "reason": "TOP_UP"}
@@ -106,6 +107,57 @@ async def test_a_key_is_forgotten_after_a_day(site: Site) -> None:
             assert await forget_old_keys(conn) == forgotten
     assert not replayed(await credit(admin, ana, "key"))
     assert await ana.balance() == 1000
+
+
+async def age(site: Site, hours: int) -> None:
+    async with site.pool.connection() as conn:
+        await conn.run(f"UPDATE idempotency_keys SET created_at = created_at - interval '{hours} hours'")
+
+
+async def test_after_a_day_a_key_is_new_even_if_nobody_swept_it_up(site: Site) -> None:
+    admin, ana = await site.admin(), await site.user()
+    await credit(admin, ana, "key")
+    await age(site, 23)
+    assert replayed(await credit(admin, ana, "key"))
+    await age(site, 2)
+    first, again = [await credit(admin, ana, "key", amount=700) for _ in range(2)]
+    assert (first.status_code, replayed(first)) == (201, False)
+    assert (again.content, replayed(again)) == (first.content, True)
+    assert await ana.balance() == 1200
+
+
+async def test_a_key_taken_anew_lives_for_another_day(site: Site) -> None:
+    admin, ana = await site.admin(), await site.user()
+    await credit(admin, ana, "key")
+    await age(site, 25)
+    await credit(admin, ana, "key")
+    await age(site, 23)
+    async with site.pool.connection() as conn:
+        assert await forget_old_keys(conn) == 0
+    assert replayed(await credit(admin, ana, "key"))
+
+
+async def test_a_key_taken_anew_outlives_the_sweep_that_waited_for_it(site: Site, conn: TrioConnection) -> None:
+    admin, ana = await site.admin(), await site.user()
+    await credit(admin, ana, "key")
+    await age(site, 25)
+    swept: list[int] = []
+
+    async def sweep() -> None:
+        async with site.pool.connection() as own:
+            swept.append(await forget_old_keys(own))
+
+    async with trio.open_nursery() as nursery, conn.transaction():
+        guard = Guard.of(admin.id, "key", "POST", "/x", b"")
+        assert await guard.run(conn, partial(finished, b"new")) == StoredAnswer(201, b"new")
+        nursery.start_soon(sweep)
+        await waits_for_a_lock(site)
+    assert swept == [0]
+    assert await guard.run(conn, partial(finished, b"newer")) == StoredAnswer(201, b"new", replayed=True)
+
+
+async def finished(body: bytes) -> StoredAnswer:
+    return StoredAnswer(201, body)
 
 
 # Every call that moves money or changes a session

@@ -12,7 +12,7 @@ from msgspec import Meta
 import pytest
 
 from opendesk.web.json_schema import Schemas, component_name, without_null
-from opendesk.web.wire import LARGEST_INTEGER, TEXT_PATTERN
+from opendesk.web.strict import LARGEST_INTEGER, TEXT_PATTERN
 
 T = TypeVar("T")
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import os
 from pathlib import Path
 import socket
+import stat
 import tempfile
 
 import pytest
@@ -14,10 +15,10 @@ from opendesk.web.http.listen import listen
 
 @contextmanager
 def listening(*binds: str) -> Iterator[list[socket.socket]]:
-    sockets = listen(binds)
-    yield sockets
-    for sock in sockets:
-        sock.close()
+    listeners = listen(binds)
+    yield [listener.socket for listener in listeners]
+    for listener in listeners:
+        listener.close()
 
 
 @pytest.fixture
@@ -77,8 +78,8 @@ def test_all_or_none() -> None:
 
 def test_a_path_that_a_killed_daemon_left_is_taken(folder: Path) -> None:
     path = folder / "door"
-    with listening(f"unix:{path}"):
-        pass
+    (left,) = listen([f"unix:{path}"])
+    left.socket.close()
     assert path.is_socket()
     with listening(f"unix:{path}"), socket.socket(socket.AF_UNIX) as client:
         client.connect(os.fspath(path))
@@ -90,6 +91,61 @@ def test_a_path_where_somebody_listens_is_left_alone(folder: Path) -> None:
         with pytest.raises(OSError, match="somebody is listening"):
             listen([f"unix:{path}"])
         client.connect(os.fspath(path))
+
+
+def test_a_path_is_for_us_and_our_group(folder: Path) -> None:
+    path = folder / "door"
+    before = os.umask(0)
+    try:
+        with listening(f"unix:{path}"):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    finally:
+        os.umask(before)
+
+
+def test_a_path_goes_with_its_listener(folder: Path) -> None:
+    path = folder / "door"
+    with listening(f"unix:{path}"):
+        assert path.is_socket()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_path_that_another_daemon_took_meanwhile_is_left_alone(folder: Path) -> None:
+    path = folder / "door"
+    (left,) = listen([f"unix:{path}"])
+    os.link(path, folder / "other")  # else the next file may have the same number, within one tick of the clock
+    left.socket.close()  # as it is done before the last answers are out
+    with listening(f"unix:{path}"), socket.socket(socket.AF_UNIX) as client:
+        left.close()
+        client.connect(os.fspath(path))
+
+
+def test_a_path_with_the_number_of_ours_and_another_time_is_left_alone(folder: Path) -> None:
+    path = folder / "door"
+    with listening(f"unix:{path}"):
+        os.utime(path, ns=(0, 0))
+    assert path.is_socket()
+
+
+def test_a_path_that_somebody_removed_is_no_trouble(folder: Path) -> None:
+    path = folder / "door"
+    with listening(f"unix:{path}"):
+        path.unlink()
+
+
+def test_of_two_binds_none_leaves_a_path_if_one_fails(folder: Path) -> None:
+    with pytest.raises(ValueError, match="bind must be"):
+        listen([f"unix:{folder}/door", "nonsense"])
+    assert list(folder.iterdir()) == []
+
+
+def test_a_path_passed_by_systemd_stays(folder: Path) -> None:
+    path = folder / "door"
+    with socket.socket(socket.AF_UNIX) as theirs:
+        theirs.bind(os.fspath(path))
+        with listening(f"fd://{os.dup(theirs.fileno())}"):
+            pass
+        assert path.is_socket()
 
 
 def test_a_file_is_never_removed(folder: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from opendesk.errors import ValidationFailed
 from opendesk.web.pages import PageQuery, page
-from opendesk.web.wire import structure_query
+from opendesk.web.reading import structure_query
 
 
 @frozen

@@ -85,6 +85,26 @@ def test_without_a_client_it_is_a_unix_socket() -> None:
 
 
 @pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("::ffff:203.0.113.1", None, "203.0.113.1"),
+        ("::FFFF:CB00:7101", None, "203.0.113.1"),
+        # A proxy that we trust by its IPv4 address, and what it says.
+        ("::ffff:10.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", "::ffff:203.0.113.9", "203.0.113.9"),
+        ("10.0.0.1", "203.0.113.9, ::ffff:10.0.0.2", "203.0.113.9"),
+        # IPv6 in one spelling.
+        ("10.0.0.1", "2001:DB8:0::1", "2001:db8::1"),
+        ("2001:db8::1", None, "2001:db8::1"),
+    ],
+)
+def test_an_address_has_one_spelling(peer: str, forwarded: str | None, address: str) -> None:
+    fields = [] if forwarded is None else [(b"x-forwarded-for", forwarded.encode())]
+    request = read(headers=fields, client=(peer, 5))
+    assert (request.address, request.hearsay) == (address, False)
+
+
+@pytest.mark.parametrize(
     ("query", "pairs"),
     [
         (b"", ()),

@@ -15,6 +15,7 @@ import trio.testing
 
 from opendesk.web.http.door import Upgrade
 from opendesk.web.http.limits import Limits
+from opendesk.web.http.listen import listen
 from opendesk.web.http.server import serve_http
 from tests.web.serving import ECHO, GET, POST, answer, answers, app_of, ask, closed, read_all, serving, with_lifespan
 
@@ -299,12 +300,12 @@ async def test_a_path_can_be_served() -> None:
             assert served.url == f"http://unix:{path}"
             async with await trio.open_unix_socket(path) as stream:
                 assert (await ask(stream)).body == b"/ "
+        assert not path.exists()
 
 
 async def test_a_listening_socket_can_be_served() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        async with serving(ECHO, bind=[listener]) as served, await served.connect() as stream:
-            assert (await ask(stream)).body == b"/ "
+    async with serving(ECHO, bind=listen(["127.0.0.1:0"])) as served, await served.connect() as stream:
+        assert (await ask(stream)).body == b"/ "
 
 
 async def test_a_taken_port_is_a_plain_error() -> None:

@@ -24,17 +24,9 @@ from opendesk.rental.api.users import ChangePassword, Login, Register
 from opendesk.rental.api.wallets import MoveMoney
 from opendesk.rental.pcs import PcNetwork, PcOffer
 from opendesk.web.json_schema import Schemas
-from opendesk.web.wire import (
-    TEXT_PATTERN,
-    camel,
-    dump_json,
-    parse_json,
-    parse_uuid,
-    rfc3339,
-    structure_body,
-    structure_query,
-    to_wire,
-)
+from opendesk.web.reading import parse_json, structure_body, structure_query
+from opendesk.web.strict import TEXT_PATTERN, parse_uuid
+from opendesk.web.wire import camel, dump_json, rfc3339, to_wire
 
 REQUESTS = [
     Register,

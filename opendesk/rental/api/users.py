@@ -99,7 +99,7 @@ class Users:
 
     async def register(self, call: Call) -> Answer:
         asked: Register = call.body
-        password_hash = await self._on.passwords.hash(asked.password)
+        password_hash = await self._on.passwords.hash(asked.password, address=call.request.address)
         async with self._on.pool.connection() as conn:
             account = await users.add(
                 conn,
@@ -120,7 +120,10 @@ class Users:
                 await self._count_try(conn, key)
                 account = await users.by_email(conn, asked.email)
             stored = account.password_hash if account else None
-            if not await self._on.passwords.matches(stored, asked.password) or account is None:
+            if (
+                not await self._on.passwords.matches(stored, asked.password, address=call.request.address)
+                or account is None
+            ):
                 self._on.metrics.login_failed("credentials")
                 raise errors.InvalidCredentials
             async with self._on.pool.connection() as conn:
@@ -144,9 +147,11 @@ class Users:
         async with self._on.pool.connection() as conn:
             await self._count_try(conn, key)
             account = await users.by_id(conn, call.caller.id)
-        if account is None or not await self._on.passwords.matches(account.password_hash, asked.current):
+        if account is None or not await self._on.passwords.matches(
+            account.password_hash, asked.current, address=call.request.address
+        ):
             raise errors.InvalidCredentials("the current password is wrong")
-        password_hash = await self._on.passwords.hash(asked.password)
+        password_hash = await self._on.passwords.hash(asked.password, address=call.request.address)
         async with self._on.pool.connection() as conn:
             changed = await users.set_password(
                 conn, account.id, old_hash=account.password_hash, password_hash=password_hash

@@ -12,12 +12,12 @@ import structlog
 import trio
 
 from opendesk.errors import NotFound, OpenDeskError, Overloaded
-from opendesk.web.http.door import Door, Upgrade
+from opendesk.web.http.door import Door, Headers, Upgrade
 from opendesk.web.http.exchange import WHOLE_BODY, Exchange
 from opendesk.web.http.request import Head, RequestReader, RequestTimeout
 from opendesk.web.http.response import CONTINUE, ResponseWriter
 from opendesk.web.http.transport import ClientGone, Transport
-from opendesk.web.problems import PROBLEM_JSON, render
+from opendesk.web.problems import FIXED_HEADERS, PROBLEM_JSON, render
 
 log = structlog.get_logger()
 
@@ -64,7 +64,9 @@ class Connection:
         log.debug("http.refused", status=error.status, code=error.code)
         head_only = self._head is not None and self._head.method == "HEAD"
         try:
-            await self._transport.send(_problem(error, self._request_id(), head_only=head_only, date=self._door.date()))
+            await self._transport.send(
+                _problem(error, self._request_id(), self._origin_headers(), head_only=head_only, date=self._door.date())
+            )
         except ClientGone:
             return
         await self._transport.linger()
@@ -76,6 +78,13 @@ class Connection:
             sane = sent is not None and _SANE_ID.fullmatch(sent)
             self._id = sane[0].decode("ascii") if sane else self._door.new_id()
         return self._id
+
+    def _origin_headers(self) -> Headers:
+        """What lets a browser's page read the answer; nothing if the head wasn't read that far."""
+        if self._head is None:
+            return ()
+        origin = self._head.field(b"origin")
+        return self._door.origin_headers(None if origin is None else origin.decode("latin-1"))
 
     async def _handshake(self) -> bool:
         if self._door.draining:
@@ -202,10 +211,11 @@ class Connection:
         }
 
 
-def _problem(error: OpenDeskError, request_id: str, *, head_only: bool, date: bytes) -> bytes:
-    fields = [(b"content-type", PROBLEM_JSON.encode()), (b"x-request-id", request_id.encode())]
+def _problem(error: OpenDeskError, request_id: str, more: Headers, *, head_only: bool, date: bytes) -> bytes:
+    headers = [("content-type", PROBLEM_JSON), *FIXED_HEADERS, ("x-request-id", request_id), *more]
     if error.retry_after_s is not None:
-        fields.append((b"retry-after", b"%d" % error.retry_after_s))
+        headers.append(("retry-after", str(error.retry_after_s)))
+    fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
     response = ResponseWriter(head_only=head_only, version="1.1")
     response.start(error.status, fields)
     return response.body(render(error, request_id), more=False, keep_alive=False, date=date)

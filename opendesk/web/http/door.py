@@ -31,6 +31,8 @@ class Upgrade:
     client: Address | None
 
 
+Headers = tuple[tuple[str, str], ...]
+
 # Whether it was taken over. One that wasn't must be left untouched; an expected error instead is told to the client as it is to others.
 TakeOver = Callable[[Upgrade], Awaitable[bool]]
 
@@ -49,6 +51,8 @@ class Door:
     new_id: Callable[[], str]
     clock: Callable[[], float]
     upgrade: TakeOver | None = None
+    # What an answer to this Origin needs for a browser's page to read it: refusals of ours have it like the app's answers.
+    origin_headers: Callable[[str | None], Headers] = lambda _: ()
     draining: bool = False
     open: int = 0
     # Who waits, longest first, with the scope that ends the wait.

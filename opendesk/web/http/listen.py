@@ -1,7 +1,7 @@
 """Listening sockets, from `host:port`, `unix:/path` or `fd://3` (passed by systemd)."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 import errno
 import os
 from pathlib import Path
@@ -9,24 +9,69 @@ import socket
 import stat
 from typing import Final
 
+from attrs import frozen
+
 # Connections that the kernel keeps until we take them: a burst of clients after a restart.
 _BACKLOG: Final = 1024
 
+# For ourselves and our group: the proxy in front is put into it. Whoever can connect is believed as to who the callers are, so not for all.
+_PATH_MODE: Final = 0o660
 
-def listen(binds: Sequence[str]) -> list[socket.socket]:
+
+@frozen
+class MadePath:
+    """A socket's file that we made, and by what it is known again: a number of a file that is gone may be another's soon, at another time."""
+
+    path: Path
+    identity: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, path: Path) -> "MadePath":
+        return cls(path, _identity(path))
+
+    def remove(self) -> None:
+        """Unless it is another daemon's by now, which took its place once we didn't listen any more."""
+        with suppress(FileNotFoundError):
+            if _identity(self.path) == self.identity:
+                self.path.unlink()
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+@frozen
+class Listener:
+    """A socket that listens."""
+
+    socket: socket.socket
+    made: MadePath | None = None
+
+    def close(self) -> None:
+        self.socket.close()
+        if self.made is not None:
+            self.made.remove()
+
+
+def listen(binds: Sequence[str]) -> list[Listener]:
     """All or none. Raise ValueError for a bind that doesn't parse, OSError for one that can't be had."""
     with ExitStack() as opened:
-        sockets = [opened.enter_context(_listen(bind)) for bind in binds]
+        listeners = [_listen(bind, opened) for bind in binds]
         opened.pop_all()
-        return sockets
+        return listeners
 
 
-def _listen(bind: str) -> socket.socket:
+def _listen(bind: str, opened: ExitStack) -> Listener:
+    listener = _opened(bind)
+    opened.callback(listener.close)
+    return listener
+
+
+def _opened(bind: str) -> Listener:
     if bind.startswith("unix:"):
         return _on_path(Path(bind.removeprefix("unix:")))
-    if bind.startswith("fd://"):
-        return _passed(bind)
-    return _on_port(bind)
+    return Listener(_passed(bind) if bind.startswith("fd://") else _on_port(bind))
 
 
 def _on_port(bind: str) -> socket.socket:
@@ -45,12 +90,15 @@ def _on_port(bind: str) -> socket.socket:
         return _listening(sock, opened)
 
 
-def _on_path(path: Path) -> socket.socket:
+def _on_path(path: Path) -> Listener:
     with ExitStack() as opened:
         sock = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         _remove_stale(path)
         sock.bind(os.fspath(path))
-        return _listening(sock, opened)
+        made = MadePath.of(path)
+        opened.callback(made.remove)
+        path.chmod(_PATH_MODE)  # nobody can connect before it listens
+        return Listener(_listening(sock, opened), made)
 
 
 def _remove_stale(path: Path) -> None:

@@ -7,7 +7,6 @@ docs/decisions/0003-http-server.md says why.
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 import secrets
-import socket
 from ssl import SSLContext
 import time
 from types import FunctionType
@@ -27,9 +26,9 @@ import trio
 from opendesk.errors import Overloaded
 from opendesk.web.http.certificate import Certificate
 from opendesk.web.http.connection import Connection
-from opendesk.web.http.door import Door, TakeOver
+from opendesk.web.http.door import Door, Headers, TakeOver
 from opendesk.web.http.limits import Limits
-from opendesk.web.http.listen import listen
+from opendesk.web.http.listen import Listener, listen
 from opendesk.web.http.transport import Transport
 
 log = structlog.get_logger()
@@ -45,24 +44,26 @@ def random_id() -> str:
 async def serve_http(
     app: ASGIFramework,
     *,
-    bind: Sequence[str] | Sequence[socket.socket],
+    bind: Sequence[str] | Sequence[Listener],
     stop: Callable[[], Awaitable[None]],
     grace_s: float,
     limits: Limits = Limits(),  # noqa: B008 — frozen
     tls: Certificate | None = None,
     upgrade: TakeOver | None = None,
+    origin_headers: Callable[[str | None], Headers] = lambda _: (),
     new_id: Callable[[], str] = random_id,
     clock: Callable[[], float] = time.time,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `stop` returns and what was in flight is done, or `grace_s` seconds are over. Starts with the URLs.
 
-    `bind` is `host:port`, `unix:/path` or `fd://number`, or sockets that listen already. Raise ValueError or OSError for a bind that
+    `bind` is `host:port`, `unix:/path` or `fd://number`, or what `listen` gave; all are closed in the end. Raise ValueError or OSError for a bind that
     can't be had, and what the app's startup raises.
     """
-    sockets = listen([each for each in bind if isinstance(each, str)])
-    sockets += [each for each in bind if isinstance(each, socket.socket)]
-    door = Door(app, _possible(limits), new_id, clock, upgrade)
+    listeners = listen([each for each in bind if isinstance(each, str)])
+    listeners += [each for each in bind if isinstance(each, Listener)]
+    sockets = [listener.socket for listener in listeners]
+    door = Door(app, _possible(limits), new_id, clock, upgrade, origin_headers)
     try:
         await _worker_serve(partial(FrontDoor, door))(
             ASGIWrapper(app),
@@ -72,8 +73,8 @@ async def serve_http(
             task_status=task_status,
         )
     finally:
-        for sock in sockets:
-            sock.close()
+        for listener in listeners:
+            listener.close()
 
 
 async def _closing_time(stop: Callable[[], Awaitable[None]], door: Door) -> None:
