@@ -31,6 +31,16 @@ MEMORY = Path("/dev/shm")
 MEMORY_ENOUGH_BYTES = 2**31
 
 
+# A long loop is bounded too, in case that it hangs.
+LONG_TEST_S = 3600
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("long") is not None:
+            item.add_marker(pytest.mark.timeout(LONG_TEST_S))
+
+
 def make_open_folder() -> Path:
     """Make a folder that every user can enter: pytest's own is closed to the user that PostgreSQL runs as when we are root."""
     fast = MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > MEMORY_ENOUGH_BYTES
