@@ -13,8 +13,8 @@ import trio
 
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.embedded.lifetime import embedded_server, server_for_command
-from opendesk.postgres.migrate import MigrationFailed, migrate
+from opendesk.postgres.embedded.lifetime import embedded_server, running_server, server_for_command
+from opendesk.postgres.migrate import MigrationError, MigrationFailed, migrate, pending
 from opendesk.postgres.pool import Pool, with_options
 from opendesk.settings import Settings
 
@@ -57,6 +57,10 @@ WATCH_AWAY_S: Final = 0.5
 # it open and says nothing.
 LONGEST_LOAN_S: Final = 60.0
 
+# A daemon that has just started its server migrates it in less; a command waits for that.
+DAEMON_MIGRATES_S: Final = 5.0
+_MIGRATES_LOOK_S: Final = 0.1
+
 
 # For psql too, hence its way to write a variable.
 GRANTS: Final = resources.files("opendesk.postgres") / "serving_role.sql"
@@ -64,6 +68,10 @@ GRANTS: Final = resources.files("opendesk.postgres") / "serving_role.sql"
 
 class UnknownRole(Exception):
     """There is no such role in the database."""
+
+
+class DatabaseBehind(MigrationError):
+    """The database lacks a migration of this program's."""
 
 
 @asynccontextmanager
@@ -104,6 +112,37 @@ async def bring_up_to_date(conninfo: str) -> list[str]:
                 hint = "run `opendesk migrate` as the role that owns the schema (docs/database.md, Two roles)"
                 raise MigrationFailed(f"{error}; {hint}") from error
             raise
+
+
+async def missing(conninfo: str) -> list[str]:
+    """The names of what `bring_up_to_date` would apply; change nothing. Raise MigrationError as it does."""
+    async with await TrioConnection.connect(_with_limits(conninfo), autocommit=True) as conn:
+        return await pending(conn)
+
+
+async def make_ready_for_command(conninfo: str, settings: Settings, *, wait_s: float = DAEMON_MIGRATES_S) -> None:
+    """Bring it up to date where no daemon can be serving from it; else raise DatabaseBehind if it isn't.
+
+    For an embedded one's daemon, which may have just begun, `wait_s` is waited. Whose daemons run on any other server, and
+    of which version they are, a command can't know.
+    """
+    if external(settings) is not None:
+        await _be_up_to_date(conninfo, wait_s=0)
+    elif await running_server(settings.opendesk_data_dir) is not None:
+        await _be_up_to_date(conninfo, wait_s=wait_s)
+    else:
+        await bring_up_to_date(conninfo)
+
+
+async def _be_up_to_date(conninfo: str, *, wait_s: float) -> None:
+    deadline_s = trio.current_time() + wait_s
+    while names := await missing(conninfo):
+        if trio.current_time() >= deadline_s:
+            raise DatabaseBehind(
+                f"the database is behind this program (it lacks {', '.join(names)}): "
+                "stop the daemons that serve from it, then run `opendesk migrate`"
+            )
+        await trio.sleep(_MIGRATES_LOOK_S)
 
 
 async def grant_to(conninfo: str, role: str) -> None:

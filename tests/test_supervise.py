@@ -5,7 +5,7 @@ from structlog.testing import capture_logs
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from opendesk.supervise import every, keep_running, lag_canary
+from opendesk.supervise import GaveUp, every, keep_running, lag_canary
 
 
 def failing(times_s: list[float], failures: int, error: type[Exception] = OSError) -> Callable[[], Awaitable[None]]:
@@ -68,11 +68,22 @@ async def test_a_failed_service_is_started_again_after_growing_pauses(autojump_c
 
 async def test_too_many_failures_end_the_daemon_with_the_last_one(autojump_clock: MockClock) -> None:
     starts_s: list[float] = []
-    with capture_logs() as logs, pytest.raises(OSError, match="4"):
+    with (
+        capture_logs() as logs,
+        pytest.raises(GaveUp, match=r"broken failed 4 times within 300 s, at last with OSError\('4'\)") as ended,
+    ):
         await keep_running("broken", failing(starts_s, 100), max_restarts=3, first_pause_s=1)
+    assert isinstance(ended.value.__cause__, OSError)
     assert len(starts_s) == 4
     assert (logs[-1]["event"], logs[-1]["log_level"], logs[-1]["service"]) == ("service.gave_up", "critical", "broken")
     assert isinstance(logs[-1]["exc_info"], OSError)
+
+
+async def test_a_daemon_that_gives_up_at_each_start_is_never_left_down_by_systemd(autojump_clock: MockClock) -> None:
+    """Which does so after five starts within ten seconds (StartLimitBurst=, StartLimitIntervalSec=)."""
+    with capture_logs(), pytest.raises(GaveUp):
+        await keep_running("broken", failing([], 100))
+    assert 2.5 < trio.current_time() < 10
 
 
 async def test_failures_far_apart_are_forgiven(autojump_clock: MockClock) -> None:

@@ -64,7 +64,7 @@ def with_connection(settings: Settings, work: Callable[[TrioConnection], Awaitab
 
     An embedded database that nobody serves from is brought up to date before; any other must be.
     """
-    logging.configure("warning", "terminal")
+    click.get_current_context().call_on_close(logging.configure("warning", "terminal").close)
 
     async def connected() -> T:
         async with database.command_database(settings) as conninfo:

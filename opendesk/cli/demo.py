@@ -75,7 +75,7 @@ def demo(context: click.Context, *, hosts: int, clients: int, seed: int, seconds
     else is touched, and nothing is left. Sessions are bought in minutes; the demo turns the clock forward in that database. Exit code 1
     if the money doesn't add up.
     """
-    logging.configure("error", "terminal")
+    context.call_on_close(logging.configure("error", "terminal").close)
     try:
         plan = plan_day(Random(seed), hosts=hosts, clients=clients)  # noqa: S311 - a game's
     except ValueError as error:

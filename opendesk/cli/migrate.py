@@ -6,8 +6,6 @@ import trio
 from opendesk import database
 from opendesk.cli.common import EXIT_FAILED, load_settings, plain_failures
 from opendesk.ops import logging
-from opendesk.postgres import migrate as migrations
-from opendesk.postgres.driver import TrioConnection
 from opendesk.settings import Settings
 
 
@@ -16,7 +14,7 @@ from opendesk.settings import Settings
 @click.option("--grant", "role", metavar="ROLE", help="Then give ROLE, which exists, the rights that serving takes.")
 @click.pass_context
 def migrate(context: click.Context, *, check: bool, role: str | None) -> None:
-    """Bring the database up to date. `serve` does so too, where its role may.
+    """Bring the database up to date. `serve` does so too, where its role may; the other commands ask for it.
 
     With a role that owns the schema in DATABASE_URL here, `serve` itself can run as one that has data rights only:
     docs/database.md.
@@ -24,7 +22,7 @@ def migrate(context: click.Context, *, check: bool, role: str | None) -> None:
     if check and role is not None:
         raise click.UsageError("--check changes nothing, and --grant does")
     settings = load_settings(context)
-    logging.configure("warning", "terminal")
+    context.call_on_close(logging.configure("warning", "terminal").close)
     with plain_failures(database.UnknownRole):
         names = trio.run(_pending if check else _migrated, settings, role)
     for name in names:
@@ -46,5 +44,5 @@ async def _migrated(settings: Settings, role: str | None) -> list[str]:
 
 
 async def _pending(settings: Settings, _role: str | None) -> list[str]:
-    async with database.command_database(settings) as conninfo, await TrioConnection.connect(conninfo) as conn:
-        return await migrations.pending(conn)
+    async with database.command_database(settings) as conninfo:
+        return await database.missing(conninfo)

@@ -11,10 +11,11 @@ import structlog
 import trio
 
 from opendesk import daemon
-from opendesk.cli.common import load_settings, plain_failures
+from opendesk.cli.common import plain_failures, read_settings
 from opendesk.ops import collector, logging
 from opendesk.ops.metrics import Metrics
 from opendesk.settings import Settings
+from opendesk.supervise import GaveUp
 
 log = structlog.get_logger()
 
@@ -40,7 +41,7 @@ def serve(context: click.Context) -> None:
 
     Without DATABASE_URL it brings its own PostgreSQL, in OPENDESK_DATA_DIR.
     """
-    settings = load_settings(context)
+    settings = read_settings(context)
     logs = logging.configure(settings.log_level, settings.log_format)
     for warning in settings.warnings:
         log.warning("settings.doubtful", what=warning)
@@ -48,7 +49,7 @@ def serve(context: click.Context) -> None:
     collector.look_seldom()
     metrics = Metrics()
     metrics.watch_dropped_logs(lambda: logs.dropped)
-    with plain_failures(daemon.CannotStart):
+    with plain_failures(daemon.CannotStart, GaveUp):
         trio.run(_serve, settings, metrics)
 
 

@@ -35,7 +35,7 @@ from trio.lowlevel import checkpoint, notify_closing, wait_readable
 
 from opendesk.postgres.addresses import connection_attempts
 from opendesk.postgres.cursors import TrioCursor
-from opendesk.postgres.settling import SETTLE_LIMIT_S, drain
+from opendesk.postgres.settling import SETTLE_LIMIT_S, Shields, drain
 from opendesk.postgres.statements import Statements, make_rows
 from opendesk.postgres.transactions import COMMIT_LIMIT_S, ROLLBACK_LIMIT_S, TrioTransaction
 from opendesk.postgres.waits import BUSY_LIMIT_S, ConnectionLock, ready_now, wait_ready
@@ -62,6 +62,7 @@ class TrioConnection(AsyncConnection[Row]):
         self._statements: Statements | None = None
         self._waited_at = 0.0  # when this connection last gave way to other tasks; monotonic seconds
         self._must_yield = False
+        self.shields = Shields()
 
     @classmethod
     async def connect(
@@ -127,10 +128,11 @@ class TrioConnection(AsyncConnection[Row]):
         self.drop()
 
     def drop(self) -> None:
-        """Close at once, without being a coroutine."""
+        """Close at once, without being a coroutine. What goes on in a cancelled task ends, too."""
         if not self.closed:
             notify_closing(self.pgconn.socket)
             self._closed = True
+        self.shields.lower()
         self.pgconn.finish()
         self._statements = None  # which refers to us: freed now instead of by the garbage collector
 
@@ -271,7 +273,7 @@ class TrioConnection(AsyncConnection[Row]):
 
     async def _settle(self, gen: PQGen[Any]) -> None:
         """Bring the connection to rest after an interrupted wait, or drop it."""
-        with trio.move_on_after(SETTLE_LIMIT_S, shield=True):
+        with trio.move_on_after(SETTLE_LIMIT_S, shield=True) as scope, self.shields.raised(scope):
             try:
                 await self.stop_statement()
             except e.Error as exc:
@@ -319,7 +321,7 @@ class TrioConnection(AsyncConnection[Row]):
 
     async def shielded(self, limit_s: float, work: Callable[[], Awaitable[T]]) -> T:
         """Do what must be done although the task is cancelled. Without an answer the connection is lost."""
-        with trio.move_on_after(limit_s, shield=True):
+        with trio.move_on_after(limit_s, shield=True) as scope, self.shields.raised(scope):
             return await work()
         self._lose()
         raise e.OperationalError(f"no answer from the server within {limit_s:g} s")
@@ -353,7 +355,11 @@ class TrioConnection(AsyncConnection[Row]):
             raise
         except BaseException:
             if not self.closed:
-                with trio.move_on_after(SETTLE_LIMIT_S, shield=True), suppress(e.Error):
+                with (
+                    trio.move_on_after(SETTLE_LIMIT_S, shield=True) as scope,
+                    self.shields.raised(scope),
+                    suppress(e.Error),
+                ):
                     await self.stop_statement()
                 self.drop()
             raise

@@ -107,7 +107,7 @@ class Pool:
         """Close connections that have been lent for longer than `limit_s` seconds, and say how many.
 
         For a server that has fallen mute with its connections open: no limit of its own holds then. Who waits for an
-        answer gets OperationalError.
+        answer gets OperationalError; who is cancelled and would wait for the statement to stop no longer does.
         """
         then_s = trio.current_time() - limit_s
         overdue = [lease for lease, since_s in self._lent.items() if since_s < then_s]
@@ -237,7 +237,7 @@ async def _come_to_rest(conn: TrioConnection) -> None:
     if sound and status in (TransactionStatus.INTRANS, TransactionStatus.INERROR) and await _rolled_back(conn):
         return
     if status == TransactionStatus.ACTIVE:  # a stream or a COPY that nobody ended
-        with trio.move_on_after(SETTLE_LIMIT_S, shield=True), suppress(e.Error):
+        with trio.move_on_after(SETTLE_LIMIT_S, shield=True) as scope, conn.shields.raised(scope), suppress(e.Error):
             await conn.cancel_safe()
     log.warning("postgres.connection_dropped", reason="given back in use", status=TransactionStatus(status).name)
     conn.drop()

@@ -1,5 +1,6 @@
 """The commands, with a daemon beside them and without: they teach, they work, and what goes wrong is one clear line."""
 
+from functools import partial
 import json
 from pathlib import Path
 import re
@@ -9,6 +10,7 @@ from typing import Any, Final
 from click.testing import CliRunner
 import psycopg
 import pytest
+import trio
 
 from opendesk.cli import COMMANDS, group
 from opendesk.postgres.driver import TrioConnection
@@ -80,12 +82,30 @@ def test_faulty_settings_are_all_told_with_code_2(command: str) -> None:
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["PORT", "CURRENCY"]
 
 
+@pytest.mark.parametrize("command", ["serve", "migrate", "ledger verify", "admin ban a@b.c"])
+async def test_a_doubtful_setting_is_told_once(folder: Path, command: str) -> None:
+    nowhere = "postgresql://u@127.0.0.1:1/d"
+    done = await opendesk(*command.split(), data_dir=folder, JWT_SECRET="short", DATABASE_URL=nowhere)
+    told, refusal = done.err.splitlines()
+    assert "JWT_SECRET is shorter than" in told
+    assert refusal.startswith("Error: the database can't be used")
+
+
 # ---- at work: beside a daemon, without one, on a server of one's own
 
 
-async def test_commands_work_beside_a_daemon(start: Start, data_dir: Path) -> None:
-    await start(data_dir)
+async def test_commands_work_beside_a_daemon_and_another_daemon_does_not(start: Start, data_dir: Path) -> None:
+    daemon = await start(data_dir)
     place: dict[str, Any] = {"data_dir": data_dir}
+    async with trio.open_nursery() as nursery:
+        # It waits some seconds for the one before it to end.
+        refused = f"process {daemon.process.pid}.*OPENDESK_DATA_DIR"
+        nursery.start_soon(partial(fails_in_one_line, refused, "serve", **place))
+        await work_beside_a_daemon(place)
+    good(await daemon.http.get("/health/ready"))
+
+
+async def work_beside_a_daemon(place: dict[str, Any]) -> None:
     await create_credit_and_prove(place)
     again = await create_admin("Boss@example.org", place)
     assert (again.code, again.out, "is a user with this e-mail" in again.refusal) == (1, "", True)
@@ -264,9 +284,3 @@ async def test_a_start_that_cannot_be_is_one_line(data_dir: Path, settings: dict
     assert (done.code, done.out) == (1, "")
     assert re.search(f"^Error: .*{expected}", done.err.splitlines()[-1])
     assert "Traceback" not in done.err
-
-
-async def test_a_data_directory_that_another_daemon_serves_from_is_one_line(start: Start, data_dir: Path) -> None:
-    daemon = await start(data_dir)
-    await fails_in_one_line(f"process {daemon.process.pid}.*OPENDESK_DATA_DIR", "serve", data_dir=data_dir)
-    good(await daemon.http.get("/health/ready"))

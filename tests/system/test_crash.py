@@ -25,6 +25,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Async generator 'httpx:ResourceW
 # Reservations that nobody starts are given up soon, and what is due is looked for often.
 SETTINGS: Final[Mapping[str, Any]] = {"SESSION_PENDING_TIMEOUT_MS": "1000", "SESSION_EXPIRATION_INTERVAL_MS": "300"}
 
+# Far more than the interval, for a machine that does other things as well; far less than if nobody looked for it.
+STUCK_S: Final = 10
+
 VICTIMS: Final = ("daemon", "daemon and server", "server", "all of the server", "backend")
 
 _BACKENDS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -101,7 +104,8 @@ class Town:
         async def all_are_over() -> bool:
             return await (await conn.execute(_STILL_LIVE, {"ids": self.due})).fetchone() == (0,)
 
-        await until(all_are_over)
+        with trio.fail_after(STUCK_S):
+            await until(all_are_over)
 
 
 async def live_through(start: Start, data_dir: Path, victims: Sequence[str], seed: int) -> None:

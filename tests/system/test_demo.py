@@ -18,7 +18,9 @@ import pytest
 
 from opendesk.simulators.happenings import Kind
 
-COMMAND: Final = (sys.executable, "-W", "error", "-m", "opendesk", "demo")
+# httpx's: what it was sending when it was stopped.
+HARMLESS: Final = "ignore:Async generator 'httpx:ResourceWarning"
+COMMAND: Final = (sys.executable, "-W", "error", "-W", HARMLESS, "-m", "opendesk", "demo")
 # A small day, as fast as it goes.
 SMALL: Final = ("--hosts", "2", "--clients", "6", "--seed", "3", "--seconds", "0")
 # One that goes on until it is stopped.

@@ -65,7 +65,7 @@ async def _someone_waits(conn: TrioConnection) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_what_is_in_flight_is_finished_before_the_end(
+async def test_what_is_in_flight_is_finished_before_the_end_and_nobody_new_is_let_in(
     start: Start, data_dir: Path, number: signal.Signals
 ) -> None:
     daemon = await start(data_dir, SHUTDOWN_GRACE_MS=LONG_MS)
@@ -73,6 +73,7 @@ async def test_what_is_in_flight_is_finished_before_the_end(
         async with in_flight(daemon, conn) as answers:
             daemon.send(number)
             await daemon.says("daemon.stopping", signal=number.name)
+            await until(lambda: _is_shut(daemon.port))
         assert [answer.status_code for answer in answers] == [201]
         assert answers[0].headers["connection"] == "close"
     assert await daemon.ended() == 0
@@ -112,14 +113,6 @@ async def test_readers_that_stall_hold_up_nothing_beyond_the_grace(start: Start,
     assert await daemon.stop() == 0
     await stalled.aclose()
     await begun.aclose()
-
-
-async def test_nobody_new_is_let_in_while_it_drains(start: Start, data_dir: Path) -> None:
-    daemon = await start(data_dir, SHUTDOWN_GRACE_MS=LONG_MS)
-    async with database_of(data_dir) as conn, in_flight(daemon, conn):
-        daemon.send(signal.SIGTERM)
-        await until(lambda: _is_shut(daemon.port))
-    assert await daemon.ended() == 0
 
 
 async def _is_shut(port: int) -> bool:

@@ -88,7 +88,9 @@ def prepare(folder: DataDir, account: Account) -> None:
         if not account.is_us and not account.can_enter(folder.root):
             _give(folder, account)
     except OSError as exc:
-        raise DataDirUnusable(f"{folder.root} can't be made the data directory: {exc}") from exc
+        raise DataDirUnusable(
+            f"{folder.root} can't be made the data directory: {exc}; set OPENDESK_DATA_DIR to a folder that can"
+        ) from exc
     if not os.access(folder.root, os.W_OK | os.X_OK):
         raise DataDirUnusable(
             f"{folder.root} can't be written by {account}: set OPENDESK_DATA_DIR to a folder that can"
