@@ -29,4 +29,4 @@ class Size:
 
 
 FULL: Final = Size()
-QUICK: Final = Size(rounds=1, divisor=20)
+QUICK: Final = Size(rounds=1, divisor=40)
