@@ -260,7 +260,7 @@ class Model:
 
     def check_hosts(self) -> bool:
         """Whether an alarm was raised."""
-        on = [pc for pc in self.pcs if pc.status != "OFFLINE"]
+        on = [pc for pc in self.pcs if self._is_watched(pc)]
         silent = [self._silent(pc) for pc in on if self.now - pc.seen > min(TIMEOUT, TIMEOUT_ACTIVE)]
         verdict = judge(self.watch, len(on), silent, now=self.now, timeout=TIMEOUT, timeout_active=TIMEOUT_ACTIVE)
         self.watch = verdict.watch
@@ -272,6 +272,12 @@ class Model:
                 self._close(one, closing.time_out(self.snapshot(one)))
             pc.status = "OFFLINE"
         return verdict.alarm
+
+    def _is_watched(self, pc: Pc) -> bool:
+        unjudged = pc.host.timed_out_at is None or pc.seen > pc.host.timed_out_at
+        live = self.live_on(pc)
+        awaited = live is not None and live.status == Status.PENDING
+        return not pc.deleted and (pc.status != "OFFLINE" or (unjudged and not pc.taken_off) or awaited)
 
     def _silent(self, pc: Pc) -> SilentPc:
         live = self.live_on(pc)

@@ -35,6 +35,7 @@ from tests.rental.builders import (
     last_seen,
     listening,
     make_host_timeout,
+    make_offline,
     pc_status,
     refuse_writing,
     rent,
@@ -145,6 +146,45 @@ async def test_reliability_is_lowered_once_a_silence_however_many_checks_it_take
         await check(conn, pool)
         assert await pc_status(conn, pc) == "OFFLINE"
     assert await score(conn, stage.host) == (90, 0, 0)
+
+
+async def test_a_host_does_not_escape_by_its_sessions_end(conn: TrioConnection, pool: Pool, stage: Stage) -> None:
+    """The end takes the PC of a host that seems gone off; whether it is gone is judged all the same."""
+    session = await rent(conn, stage, 60, used=20 * MINUTE, silent=TIMEOUT + SECOND)
+    await end(conn, session.id, Caller.CLIENT, HOST)
+    assert (await pc_status(conn, stage.pc), await score(conn, stage.host)) == ("OFFLINE", (98, 0, 1))
+    for _ in range(2):
+        await check(conn, pool)
+        assert await score(conn, stage.host) == (88, 0, 1)
+
+
+async def test_a_host_that_is_back_before_it_was_judged_is_spared(
+    conn: TrioConnection, pool: Pool, stage: Stage
+) -> None:
+    session = await rent(conn, stage, 60, used=20 * MINUTE, silent=TIMEOUT + SECOND)
+    await end(conn, session.id, Caller.CLIENT)
+    await beat(conn, stage.host)
+    await check(conn, pool)
+    assert (await pc_status(conn, stage.pc), await score(conn, stage.host)) == ("ONLINE", (100, 1, 0))
+
+
+async def test_a_pc_that_its_host_took_off_may_be_silent(conn: TrioConnection, pool: Pool, stage: Stage) -> None:
+    await make_offline(conn, stage)
+    await last_seen(conn, stage.pc, HOUR)
+    assert (await check(conn, pool)).timed_out == ()
+    assert await score(conn, stage.host) == (100, 0, 0)
+
+
+async def test_a_reservation_at_a_pc_that_was_taken_off_is_paid_back_when_its_host_is_gone(
+    conn: TrioConnection, pool: Pool, stage: Stage
+) -> None:
+    session = await reserve(conn, stage)
+    await make_offline(conn, stage)
+    await last_seen(conn, stage.pc, TIMEOUT + SECOND)
+    await check(conn, pool)
+    failed = await see(conn, session)
+    assert (failed.status, failed.end_reason) == (Status.FAILED, EndReason.HOST_TIMEOUT)
+    assert await balance(conn, stage.client) == 10_000
 
 
 async def test_reliability_is_lowered_again_for_the_next_silence(

@@ -32,27 +32,36 @@ TOO_LATE: Final = 0.25
 # PCs looked at by one check; the longest silent first, so that what is over it comes with the next check.
 MAX_SILENT: Final = 20_000
 
-_SILENT = """
+# A PC that is OFFLINE is watched, too, while a client waits at it, and when a session's end took it off because its host seemed gone: that
+# is still to be judged, unless the host was found silent since the PC was last heard.
+_WATCHED = """
+    FROM pcs p JOIN hosts h ON h.id = p.host_id LEFT JOIN pc_beats b ON b.pc_id = p.id
+   WHERE p.deleted_at IS NULL
+     AND (p.status <> 'OFFLINE'
+          OR NOT p.taken_off AND b.last_seen_at > coalesce(h.timed_out_at, '-infinity')
+          OR p.id IN (SELECT pc_id FROM sessions WHERE status = 'PENDING'))
+"""
+_SILENT = f"""
     SELECT p.id AS pc_id, p.host_id, b.last_seen_at,
            EXISTS (SELECT FROM sessions s WHERE s.pc_id = p.id AND s.status = 'ACTIVE') AS has_active_session
-      FROM pcs p LEFT JOIN pc_beats b ON b.pc_id = p.id
-     WHERE p.status <> 'OFFLINE' AND p.deleted_at IS NULL
+    {_WATCHED}
        AND (b.last_seen_at IS NULL OR b.last_seen_at < now() - %(timeout_s)s * interval '1 second'
             OR b.last_seen_at > now())   -- told by a clock that was set back since
      ORDER BY b.last_seen_at NULLS FIRST LIMIT %(limit)s
 """
-_BEATING = "SELECT now(), count(*) FROM pcs WHERE status <> 'OFFLINE' AND deleted_at IS NULL"
+_BEATING = f"SELECT now(), count(*) {_WATCHED}"
 
 # The locks come first: create, start and end wait for them, and what is read after them sees all that was written before. A PC that
 # somebody works on just now comes with the next check: one transaction that hangs must not keep all others from being judged.
 _LOCK = "SELECT id FROM pcs WHERE id = ANY (%(pc_ids)s) ORDER BY id FOR UPDATE SKIP LOCKED"
 
 # Whoever beat since they were judged is spared.
-_STILL_SILENT = """
+_STILL_SILENT = f"""
+    WITH watched AS (SELECT p.id, p.host_id, b.last_seen_at {_WATCHED})
     SELECT p.id, p.host_id
       FROM unnest(%(pc_id)s::uuid[], %(seen)s::timestamptz[], %(in_session)s::bool[]) AS judged (pc_id, last_seen_at, in_session)
-           JOIN pcs p ON p.id = judged.pc_id LEFT JOIN pc_beats b ON b.pc_id = p.id
-     WHERE p.id = ANY (%(locked)s) AND p.status <> 'OFFLINE' AND b.last_seen_at IS NOT DISTINCT FROM judged.last_seen_at
+           JOIN watched p ON p.id = judged.pc_id
+     WHERE p.id = ANY (%(locked)s) AND p.last_seen_at IS NOT DISTINCT FROM judged.last_seen_at
        -- A session that started meanwhile has the longer time-out.
        AND (judged.in_session OR NOT EXISTS (SELECT FROM sessions s WHERE s.pc_id = p.id AND s.status = 'ACTIVE'))
 """
