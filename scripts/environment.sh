@@ -65,19 +65,37 @@ environment() {
     with_lock make_environment "$1"
 }
 
+# It is made beside the old one and then takes its place, so that a daemon that runs on the old one, and its PostgreSQL, find their
+# files at every moment.
 make_environment() {
     fresh "$1" && return        # another run made it while this one waited
     say "opendesk: making the environment in $venv (once; under a minute)"
-    rm -f "$venv"/stamp-*
-    "$base" -m venv --clear "$venv" || die "$base -m venv failed"
+    new=$venv.new
+    python=$new/bin/python
+    rm -rf "$new" "$venv.old"
+    "$base" -m venv --clear "$new" || die "$base -m venv failed"
     # What sends pip's installations elsewhere would send these too.
     env -u PIP_USER -u PIP_TARGET -u PIP_PREFIX "$python" -m pip install --quiet --disable-pip-version-check --no-deps \
         --require-hashes --only-binary :all: -r "$root/requirements/$1" >&2 || die "installing requirements/$1 failed"
     printf '%s\n' "$root" > "$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/opendesk.pth"
     # Whoever has the developers' environment has the daemon's too.
-    [ "$1" = run.txt ] || stamp run.txt > "$venv/stamp-run.txt"
-    stamp "$1" > "$venv/stamp-$1"
+    [ "$1" = run.txt ] || stamp run.txt > "$new/stamp-run.txt"
+    stamp "$1" > "$new/stamp-$1"
+    "$python" -c "$name_its_place" "$new" "$venv"
+    mv "$venv" "$venv.old"
+    mv "$new" "$venv"
+    python=$venv/bin/python
+    rm -rf "$venv.old"
 }
+
+# The programs in it name their Python by its whole path.
+name_its_place='
+import pathlib, sys
+made, place = sys.argv[1:]
+for program in pathlib.Path(made, "bin").iterdir():
+    if program.is_file() and not program.is_symlink() and program.read_bytes().startswith(b"#!"):
+        program.write_bytes(program.read_bytes().replace(made.encode(), place.encode()))
+'
 
 # Two runs at once must not build into one folder. The holder's process id tells a lock that its holder left behind.
 with_lock() {

@@ -114,6 +114,21 @@ def test_an_environment_is_made_anew_when_what_it_was_made_for_changed(checkout:
     assert moved.made == 4
 
 
+def test_the_old_one_stays_until_the_new_one_is_whole(checkout: Checkout) -> None:
+    """A daemon may be running on it, and its PostgreSQL from it."""
+    checkout.run("settings")
+    old = (checkout.root / ".venv" / "bin" / "python").stat().st_ino
+    with subprocess.Popen(
+        checkout.command("bench"), env=checkout.environ(PIP_S="1"), stderr=subprocess.DEVNULL
+    ) as process:
+        while len(checkout.asked("-m pip")) < 2:
+            assert process.poll() is None
+        assert (checkout.root / ".venv" / "bin" / "python").stat().st_ino == old
+        assert process.wait(PATIENCE_S) == 0
+    assert (checkout.root / ".venv" / "bin" / "python").stat().st_ino != old
+    assert [path.name for path in checkout.root.glob(".venv*")] == [".venv"]
+
+
 def test_another_python_in_the_path_leaves_the_environment_as_it_is(checkout: Checkout, tmp_path: Path) -> None:
     """Else the same command from another shell would pull it from under a daemon that runs."""
     checkout.run("settings")
