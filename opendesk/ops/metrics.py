@@ -99,7 +99,7 @@ class Metrics:
         self._request_s.labels(label).observe(seconds)
 
     def login_failed(self, reason: str) -> None:
-        """Count by a fixed word: "credentials", "rate_limited", "banned"."""
+        """Count by a fixed word: "credentials", "rate_limited"."""
         self._login_failures.labels(self._bounded["login"](reason)).inc()
 
     def session_event(self, event: str, count: int = 1) -> None:

@@ -1,8 +1,7 @@
 """Who is calling: passwords (argon2id) and bearer tokens (JWT, HS256)."""
 
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 import time
 from typing import Any, Final
@@ -14,6 +13,7 @@ import jwt
 import trio
 
 from opendesk.errors import Overloaded, Unauthenticated
+from opendesk.web.shares import Shares
 
 # OWASP's Password Storage Cheat Sheet: argon2id with 19 MiB, 2 passes, 1 lane. RFC 9106's 64 MiB are much beside an idle daemon.
 _HASHER: Final = argon2.PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -27,6 +27,7 @@ HASHES_AT_ONCE: Final = 2
 HASHES_WAITING: Final = 64
 # Of one address, under way or waiting: one that floods us takes no more than a quarter of that from the others.
 HASHES_OF_ONE: Final = 16
+_RETRY_AFTER_S: Final = 5
 
 # For one address and e-mail: a household's, or an app that tries again. More of them at once is somebody who guesses.
 TURNS_WAITING: Final = 16
@@ -123,30 +124,21 @@ class Passwords:
     """Hashes off the event loop, a few at a time. A hash under way can't be cancelled, so its caller waits for it."""
 
     _limiter: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(HASHES_AT_ONCE))
-    _of: Counter[str] = field(factory=Counter)  # by address, while there are any
+    _places: Shares = field(
+        factory=lambda: Shares(HASHES_OF_ONE, _RETRY_AFTER_S, of_all=HASHES_AT_ONCE + HASHES_WAITING)
+    )
 
-    async def hash(self, password: str, *, address: str = "") -> str:
-        """Raise Overloaded when too many wait, in all or of this address."""
-        with self._place(address):
-            return await trio.to_thread.run_sync(_HASHER.hash, password, limiter=self._limiter)
+    def place(self, address: str) -> AbstractContextManager[None]:
+        """What a caller over HTTP takes before anything else. Entering raises Overloaded when too many are at it, in all or of this address."""
+        return self._places.one(address)
 
-    async def matches(self, stored: str | None, password: str, *, address: str = "") -> bool:
-        """Take the same time whether or not there is something to compare with. Raise Overloaded as `hash`."""
-        with self._place(address):
-            good = await trio.to_thread.run_sync(_verify, stored or _DECOY, password, limiter=self._limiter)
+    async def hash(self, password: str) -> str:
+        return await trio.to_thread.run_sync(_HASHER.hash, password, limiter=self._limiter)
+
+    async def matches(self, stored: str | None, password: str) -> bool:
+        """Take the same time whether or not there is something to compare with."""
+        good = await trio.to_thread.run_sync(_verify, stored or _DECOY, password, limiter=self._limiter)
         return good and stored is not None
-
-    @contextmanager
-    def _place(self, address: str) -> Iterator[None]:
-        if self._limiter.statistics().tasks_waiting >= HASHES_WAITING or self._of[address] >= HASHES_OF_ONE:
-            raise Overloaded(retry_after_s=5)
-        self._of[address] += 1
-        try:
-            yield
-        finally:
-            self._of[address] -= 1
-            if not self._of[address]:
-                del self._of[address]
 
 
 @define
@@ -160,7 +152,7 @@ class Turns:
         """Raise Overloaded when too many wait for this key."""
         lock = self._locks.setdefault(key, trio.Lock())
         if lock.statistics().tasks_waiting >= TURNS_WAITING:
-            raise Overloaded(retry_after_s=5)
+            raise Overloaded(retry_after_s=_RETRY_AFTER_S)
         try:
             async with lock:
                 yield

@@ -16,11 +16,18 @@ from opendesk.postgres.retry import retrying
 from opendesk.web.auth import Caller, Claims, Tokens, bearer
 from opendesk.web.idempotency import Guard, StoredAnswer
 from opendesk.web.reading import refused, structure_body, structure_query
+from opendesk.web.shares import Shares
 from opendesk.web.strict import parse_uuid
 from opendesk.web.wire import dump_json
 
 # A request id of the caller's is taken if it can do no harm in a log.
 _SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+# Calls of one address that have a connection to the database or wait for one, of some 500 in all (`pool.MAX_WAITING`). Generous: behind a
+# proxy that isn't in TRUSTED_PROXIES everybody has one address, and a database that answers in milliseconds still serves them by the
+# thousand a second. Those over it are told to come back, when most of what was before them is done.
+CALLS_OF_ONE: Final = 64
+_RETRY_AFTER_S: Final = 1
 
 
 class Access(Enum):
@@ -138,6 +145,7 @@ class Api:
     tokens: Tokens
     find_caller: Callable[[TrioConnection, Claims], Awaitable[Caller | None]]
     _new_id: Callable[[], str] = field(default=lambda: secrets.token_hex(16))
+    _shares: Shares = field(factory=lambda: Shares(CALLS_OF_ONE, _RETRY_AFTER_S))
 
     def request_id(self, sent: str | None) -> str:
         return sent if sent and _SANE_REQUEST_ID.fullmatch(sent) else self._new_id()
@@ -146,20 +154,22 @@ class Api:
         """Raise what the caller is to be told."""
         claims = self._claims(endpoint, request)
         if endpoint.handler is not None:
-            user = await self._user(endpoint, claims) if claims and not endpoint.hot else None
+            user = await self._user(endpoint, request, claims) if claims and not endpoint.hot else None
             return _rendered(await endpoint.handler(_checked(endpoint, request, ids, claims, user)))
-        async with self.pool.connection() as conn:
-            user = await self._admitted(conn, endpoint, claims) if claims else None
-            return await self._in_unit(conn, endpoint, _checked(endpoint, request, ids, claims, user))
+        with self._shares.one(request.address):
+            async with self.pool.connection() as conn:
+                user = await self._admitted(conn, endpoint, claims) if claims else None
+                return await self._in_unit(conn, endpoint, _checked(endpoint, request, ids, claims, user))
 
     def _claims(self, endpoint: Endpoint, request: WebRequest) -> Claims | None:
         if endpoint.access is Access.ANYONE:
             return None
         return self.tokens.verify(bearer(request.headers.get("authorization")))
 
-    async def _user(self, endpoint: Endpoint, claims: Claims) -> Caller:
-        async with self.pool.connection() as conn:
-            return await self._admitted(conn, endpoint, claims)
+    async def _user(self, endpoint: Endpoint, request: WebRequest, claims: Claims) -> Caller:
+        with self._shares.one(request.address):
+            async with self.pool.connection() as conn:
+                return await self._admitted(conn, endpoint, claims)
 
     async def _admitted(self, conn: TrioConnection, endpoint: Endpoint, claims: Claims) -> Caller:
         caller = await self.find_caller(conn, claims)

@@ -1,6 +1,7 @@
 """`Idempotency-Key`: the answer is written in the transaction that it guards, so a crash leaves neither.
 
-Two requests with one key meet at an advisory lock, which is never waited for: the second is told that the first is running.
+Two requests with one key meet at an advisory lock, which is never waited for: the second looks whether the first has answered, and
+is told that it is running if not.
 """
 
 from collections.abc import Awaitable, Callable
@@ -36,6 +37,12 @@ _TAKE = f"""
            body = CASE WHEN {_OVER} THEN NULL ELSE k.body END,
            created_at = CASE WHEN {_OVER} THEN excluded.created_at ELSE k.created_at END
  RETURNING fingerprint, status, body
+"""
+# For those who didn't get the lock. Whoever has it may be the first, or one like them who is just being given the first one's answer:
+# that was there before the lock was free, so a statement that begins now sees it.
+_FIND = f"""
+    SELECT fingerprint, status, body FROM idempotency_keys k
+     WHERE caller = %(caller)s AND key = %(key)s AND status IS NOT NULL AND NOT {_OVER}
 """
 _STORE = "UPDATE idempotency_keys SET status = %(status)s, body = %(body)s WHERE caller = %(caller)s AND key = %(key)s"
 # Its age is asked again: of one that was taken anew while this waited for it, servers from before late 2025 don't see that it has
@@ -90,7 +97,7 @@ class Guard:
 
     async def _take(self, conn: TrioConnection) -> StoredAnswer | None:
         values = {"caller": self.caller, "key": self.key, "fingerprint": self.fingerprint, "lock": self._lock}
-        row = await conn.fetch_one(_TAKE, values)
+        row = await conn.fetch_one(_TAKE, values) or await conn.fetch_one(_FIND, values)
         if row is None:
             raise IdempotencyInProgress(retry_after_s=1)
         fingerprint, status, body = row

@@ -35,7 +35,10 @@ _PLAIN: Final[Mapping[Any, Schema]] = {
         "examples": ["2026-01-31T12:00:00.000Z"],
     },
 }
+# Fractions are taken, not given: what we tell is counted in whole units or written as a Decimal.
 _ASKED: Final[Mapping[Any, Schema]] = {
+    **_PLAIN,
+    float: {"type": "number"},
     int: {"type": "integer", "format": "int64", "minimum": -LARGEST_INTEGER, "maximum": LARGEST_INTEGER},
     str: {"type": "string", "pattern": TEXT_PATTERN},
 }
@@ -64,9 +67,10 @@ class Schemas:
             return self._component(cls, asked=asked)
         if isinstance(cls, type) and issubclass(cls, StrEnum):
             return self._enum(cls)
-        if cls not in _PLAIN:
+        plain = _ASKED if asked else _PLAIN
+        if cls not in plain:
             raise TypeError(f"the wire does not carry {cls}")
-        return dict(_ASKED.get(cls, _PLAIN[cls]) if asked else _PLAIN[cls])
+        return dict(plain[cls])
 
     def _choice(self, options: tuple[Any, ...], *, asked: bool) -> Schema:
         schemas = [self.of(option, asked=asked) for option in options]

@@ -48,20 +48,23 @@ class LeanQuartTrio(QuartTrio):
 
     def __init__(self, import_name: str) -> None:
         super().__init__(import_name, static_folder=None)
-        self.url_map.strict_slashes = False
+        # No path of ours ends in a slash, so that being strict about them refuses and never redirects.
+        self.url_map.strict_slashes = True
         self.url_map.merge_slashes = False
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         # Quart's own looks at the Host field, and a faulty one there ends in a 500.
         if request is None:
             return super().create_url_adapter(request)
+        # Of the slashes that a path begins with, werkzeug's requests and its routes see one. No path of ours has a NUL.
+        path = "/\0" if request.scope["path"].startswith("//") else request.path
         return MapAdapter(
             self.url_map,
             "localhost",
             "/",
             "",
             request.scheme,
-            request.path,
+            path,
             request.method,
             request.query_string.decode(),
         )

@@ -1,11 +1,12 @@
 """From a request to what goes back: errors become problems, every answer gets its id, its origin and its place in the metrics."""
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 import structlog
 import trio
 
@@ -13,12 +14,14 @@ from opendesk.errors import DatabaseUnavailable, NotFound, OpenDeskError
 from opendesk.ops.metrics import Metrics
 from opendesk.web.endpoint import Api, Endpoint, Reply, WebRequest
 from opendesk.web.problems import DATABASE_RETRY_S, PROBLEM_JSON, as_expected, render
+from opendesk.web.seldom import Seldom
 
 log = structlog.get_logger()
 
 Network = IPv4Network | IPv6Network
 
-# For one call from beginning to end. Statements have their own, shorter limits; only a database that has fallen mute lets it pass.
+# After so long a call is given up. Statements have their own, shorter limits; only a database that has fallen mute lets it pass. Its caller
+# is told once the statement under way has come to rest, for which a mute one is given `settling.SETTLE_LIMIT_S` more.
 CALL_S: Final = 15.0
 
 # Of a query string: more than any call here takes.
@@ -161,6 +164,8 @@ class Responder:
     origins: Origins
     proxies: Proxies
     metrics: Metrics
+    # By route and code, of which there are some hundred.
+    _unavailable: defaultdict[tuple[str | None, str], Seldom] = field(factory=lambda: defaultdict(Seldom), init=False)
 
     def request(self, scope: Mapping[str, Any], body: bytes) -> WebRequest:
         return web_request(scope, body, proxies=self.proxies, request_id=self.api.request_id)
@@ -193,7 +198,7 @@ class Responder:
         try:
             reply = await answer()
         except Exception as error:  # noqa: BLE001  # the edge: whatever it is, the caller gets a problem and the log the rest
-            reply = _problem(error, request, route)
+            reply = self._problem(error, request, route)
         took_s = trio.current_time() - begun_s
         self.metrics.request_answered(request.method, route, reply.status, took_s)
         log.debug(
@@ -207,17 +212,20 @@ class Responder:
         own = (("X-Request-ID", request.request_id), *self.origins.headers(request.headers.get("origin")))
         return evolve(reply, headers=(*reply.headers, *own))
 
+    def _problem(self, error: Exception, request: WebRequest, route: str | None) -> Reply:
+        expected = as_expected(error)
+        if expected is None:
+            log.error("http.failed", method=request.method, route=route, traceId=request.request_id, exc_info=error)
+            expected = OpenDeskError("something went wrong here; the traceId finds it in our log")
+        elif expected.status >= 500:  # noqa: PLR2004  # RFC 9110: server errors
+            self._report(error, expected.code, request, route)
+        return Reply(expected.status, render(expected, request.request_id), PROBLEM_JSON, _error_headers(expected))
 
-def _problem(error: Exception, request: WebRequest, route: str | None) -> Reply:
-    expected = as_expected(error)
-    if expected is None:
-        log.error("http.failed", method=request.method, route=route, traceId=request.request_id, exc_info=error)
-        expected = OpenDeskError("something went wrong here; the traceId finds it in our log")
-    elif expected.status >= 500:  # noqa: PLR2004  # RFC 9110: server errors
-        log.warning(
-            "http.unavailable", method=request.method, route=route, traceId=request.request_id, error=repr(error)
-        )
-    return Reply(expected.status, render(expected, request.request_id), PROBLEM_JSON, _error_headers(expected))
+    def _report(self, error: Exception, code: str, request: WebRequest, route: str | None) -> None:
+        unsaid = self._unavailable[route, code].due()
+        if unsaid is not None:
+            facts = {"method": request.method, "route": route, "traceId": request.request_id}
+            log.warning("http.unavailable", **facts, error=repr(error), unsaid=unsaid)
 
 
 def _error_headers(error: OpenDeskError) -> tuple[tuple[str, str], ...]:

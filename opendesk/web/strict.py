@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import StrEnum
 import re
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Union, cast, get_args, get_origin
 from uuid import UUID
 
 import attrs
@@ -52,6 +52,13 @@ def _structure_int(value: Any, _: Any) -> int:
     if abs(value) > LARGEST_INTEGER:
         raise ValueError("is too large")
     return value
+
+
+def _structure_float(value: Any, _: Any) -> float:
+    """Any number that JSON has; an integer stays as it is. What isn't finite got no further than the reading of JSON."""
+    if type(value) not in (int, float):
+        raise ValueError(f"must be {_type_name(float)}")
+    return cast("float", value)
 
 
 def parse_uuid(text: str) -> UUID:
@@ -176,6 +183,7 @@ def _make_converter() -> cattrs.Converter:
     for cls in (str, bool):
         converter.register_structure_hook(cls, _strict(cls))
     converter.register_structure_hook(int, _structure_int)
+    converter.register_structure_hook(float, _structure_float)
     # Of a class's ancestors the nearest counts: without this, enums would be taken for any text.
     converter.register_structure_hook(StrEnum, _structure_enum)
     converter.register_structure_hook(UUID, _structure_uuid)

@@ -62,15 +62,6 @@ async def test_an_unknown_path_is_404(site: Site) -> None:
         assert problem(answer) == (404, "NOT_FOUND"), path
 
 
-SLASHES = ["/pcs/", "//pcs", "/hosts/"]
-
-
-async def test_a_slash_too_many_at_either_end_is_another_spelling(site: Site) -> None:
-    for path in SLASHES:
-        answer = await site.client.get(httpx.URL(site.url).copy_with(raw_path=path.encode()))
-        assert answer.json() == {"items": [], "nextCursor": None}
-
-
 WRONG_METHODS = [
     ("DELETE", "/pcs", "GET, HEAD, POST"),
     ("GET", "/sessions/x/start", "POST"),

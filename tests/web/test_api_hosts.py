@@ -210,6 +210,14 @@ async def test_a_beat_may_say_all_that_older_hosts_say(site: Site) -> None:
     assert (await host.get(f"/pcs/{silent}")).json()["pc"]["status"] == "OFFLINE"
 
 
+async def test_of_what_a_beat_says_and_nobody_uses_any_number_will_do(site: Site) -> None:
+    host = await site.host()
+    for number in (0, -1, 1.5, 1_767_225_600_000.125, 2**53, 2**70, -1e308):
+        said = dict.fromkeys(("timestamp", "intervalMs", "seq", "sentAtMs"), number)
+        answer = await host.post(f"/hosts/{host.host_id}/heartbeat", json=said)
+        assert answer.status_code == 200, number
+
+
 @pytest.mark.parametrize("body", [b"", b"{}", b" \n", b'{"timestamp": 1767225600000}', b'{"status": null}'])
 async def test_a_beat_may_say_nothing(site: Site, body: bytes) -> None:
     host = await site.host()

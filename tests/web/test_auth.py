@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
-from functools import partial
 import json
 import threading
 from typing import Any
@@ -12,6 +11,7 @@ import attrs
 from attrs import define, field
 import httpx
 import jwt
+import psycopg
 import pytest
 import trio
 import trio.testing
@@ -34,6 +34,8 @@ WRONG = (401, "INVALID_CREDENTIALS")
 OUT = (401, "UNAUTHENTICATED")
 SHUT = (429, "RATE_LIMITED")
 NEW = "another horse battery"
+# How often the database is asked whether they have come so far.
+POLL_S = 0.005
 
 
 async def log_in(site: Site, email: str, password: str = PASSWORD, **headers: str) -> httpx.Response:
@@ -292,6 +294,47 @@ async def test_of_a_crowd_at_one_account_those_over_the_limit_are_told_to_come_b
     assert (await log_in(site, bob.email)).status_code == 200
 
 
+async def tries_counted(site: Site) -> int:
+    async with site.pool.connection() as conn:
+        row = await conn.fetch_one("SELECT coalesce(sum(failures), 0) FROM login_attempts")
+    assert row is not None
+    return int(row[0])
+
+
+async def test_whom_we_turn_away_has_not_tried(site: Site, gate: Gate) -> None:
+    """However often: the right password gets in afterwards."""
+    ana = await site.user()
+    async with trio.open_nursery() as nursery:
+        for number in range(HASHES_OF_ONE):
+            nursery.start_soon(log_in, site, f"nobody-{number}@example.org")
+        with trio.fail_after(PATIENCE_S):
+            while True:
+                if await tries_counted(site) == HASHES_OF_ONE:
+                    break
+                await trio.sleep(POLL_S)
+        for _ in range(2 * users.LOGIN_FAILURES):
+            for answer in (await log_in(site, ana.email), await new_password(ana)):
+                assert problem(answer) == (503, "OVERLOADED")
+        assert await tries_counted(site) == HASHES_OF_ONE
+        gate.open()
+    assert (await log_in(site, ana.email)).status_code == 200
+    assert (await new_password(ana)).status_code == 204
+
+
+async def test_a_try_without_a_user_to_compare_with_is_not_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the database goes away in between."""
+    ana = await site.user()
+
+    async def away(*_: object) -> None:
+        raise psycopg.OperationalError("the connection is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(users, "by_email", away)
+        assert problem(await log_in(site, ana.email)) == (503, "DATABASE_UNAVAILABLE")
+    assert await tries_counted(site) == 0
+    assert (await log_in(site, ana.email)).status_code == 200
+
+
 async def test_turns_are_one_at_a_time_for_each_key_and_leave_nothing(autojump_clock: trio.testing.MockClock) -> None:
     turns, inside = Turns(), list[bytes]()
 
@@ -514,32 +557,35 @@ async def test_one_address_takes_no_more_than_its_share_of_the_hashing(gate: Gat
     passwords, told = Passwords(), list[bool]()
 
     async def one(address: str) -> None:
-        told.append(await passwords.matches("stored", PASSWORD, address=address))
+        with passwords.place(address):
+            told.append(await passwords.matches("stored", PASSWORD))
 
     async with trio.open_nursery() as nursery:
         for _ in range(HASHES_OF_ONE):
             nursery.start_soon(one, "203.0.113.1")
         await trio.testing.wait_all_tasks_blocked(0.01)
-        for attempt in (
-            passwords.matches("stored", PASSWORD, address="203.0.113.1"),
-            passwords.hash("x", address="203.0.113.1"),
-        ):
-            with pytest.raises(Overloaded):
-                await attempt
+        with pytest.raises(Overloaded) as caught:
+            await one("203.0.113.1")
+        assert caught.value.retry_after_s == 5
         nursery.start_soon(one, "203.0.113.2")
         await trio.testing.wait_all_tasks_blocked(0.01)
         gate.open()
     assert told == [True] * (HASHES_OF_ONE + 1)
-    assert await passwords.matches("stored", PASSWORD, address="203.0.113.1")
-    assert not passwords._of, "addresses are kept only while they are at it"
+    await one("203.0.113.1")
 
 
 async def test_all_addresses_together_are_bounded(gate: Gate) -> None:
     passwords = Passwords()
+
+    async def one(address: str) -> None:
+        with passwords.place(address):
+            assert await passwords.matches("stored", PASSWORD)
+
     async with trio.open_nursery() as nursery:
         for number in range(HASHES_AT_ONCE + HASHES_WAITING):
-            nursery.start_soon(partial(passwords.matches, "stored", PASSWORD, address=f"203.0.113.{number}"))
+            nursery.start_soon(one, f"203.0.113.{number}")
         await trio.testing.wait_all_tasks_blocked(0.01)
         with pytest.raises(Overloaded):
-            await passwords.matches("stored", PASSWORD, address="198.51.100.1")
+            await one("198.51.100.1")
         gate.open()
+    await one("198.51.100.1")

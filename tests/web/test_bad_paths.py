@@ -121,6 +121,12 @@ ODD_PATHS = [
     (b"/" + b"%41" * 4000, 404),
     (b"/" + b"a" * 17_000, 431),
     (b"/pcs%3Flimit=1", 404),
+    (b"/pcs/", 404),
+    (b"/pcs%2f", 404),
+    (b"//pcs", 404),
+    (b"/hosts/", 404),
+    (b"/pcs/" + ID.encode() + b"/", 404),
+    (b"/openapi.json/", 404),
     (b"/%70%63%73", 200),
 ]
 
@@ -131,6 +137,13 @@ async def test_odd_paths_do_no_harm(site: Site) -> None:
         assert answer.status_code == expected, path
         if expected != 200:
             problem(answer)
+
+
+async def test_calls_that_change_something_have_one_path_as_well(site: Site) -> None:
+    host = await site.host()
+    for path in ("/pcs/", "/hosts/", f"/hosts/{host.host_id}/heartbeat/", "/auth/login/"):
+        answer = await host.post(path, json={})
+        assert problem(answer) == (404, "NOT_FOUND"), path
 
 
 ODD_METHODS = ["TRACE", "CONNECT", "PROPFIND", "X" * 500, "M-SEARCH", "OPTIONS", "PATCH"]

@@ -13,10 +13,10 @@ import pytest
 from structlog.testing import capture_logs
 import trio
 
-from opendesk.errors import Forbidden, NotFound, OpenDeskError
+from opendesk.errors import Forbidden, NotFound, OpenDeskError, Overloaded
 from opendesk.ops.metrics import Metrics
 from opendesk.web.auth import Caller, Claims, Tokens, utc_now
-from opendesk.web.endpoint import Access, Answer, Api, Call, Endpoint, Reply, WebRequest
+from opendesk.web.endpoint import CALLS_OF_ONE, Access, Answer, Api, Call, Endpoint, Reply, WebRequest
 from opendesk.web.responder import CALL_S, MethodNotAllowed, Origins, Proxies, Responder
 
 ANA = Caller(UUID(int=1), "CLIENT", None)
@@ -36,12 +36,16 @@ class FakePool:
 
     error: Exception | None = None
     lent: int = 0
+    # As when all are lent, and one has to wait for one of them.
+    free: trio.Event | None = None
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[None]:
         self.lent += 1
         if self.error is not None:
             raise self.error
+        if self.free is not None:
+            await self.free.wait()
         yield None
 
 
@@ -171,6 +175,33 @@ async def test_an_answer_of_nothing_has_no_body() -> None:
         assert (reply.status, reply.body) == (204, b"")
 
 
+# Shares
+
+
+@BOTH
+async def test_one_address_takes_no_more_than_its_share_of_the_database(endpoint: Endpoint) -> None:
+    made, replies = desk(ANA), list[Reply]()
+    made.pool.free = trio.Event()
+    good = by(ANA, body=GOOD)
+
+    async def one(request: WebRequest = good) -> None:
+        replies.append(await made.answer(endpoint, request))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(CALLS_OF_ONE):
+            nursery.start_soon(one)
+        await trio.testing.wait_all_tasks_blocked()
+        refused = await made.answer(endpoint, good)
+        assert (told(refused), dict(refused.headers)["Retry-After"]) == ((503, "OVERLOADED"), "1")
+        nursery.start_soon(one, evolve(good, address="203.0.113.2"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert made.pool.lent == CALLS_OF_ONE + 1
+        assert (await made.answer(evolve(HANDLER, hot=True), good)).status == 201
+        made.pool.free.set()
+    assert [reply.status for reply in replies] == [201] * (CALLS_OF_ONE + 1)
+    assert (await made.answer(endpoint, good)).status == 201
+
+
 # When it fails
 
 
@@ -211,6 +242,32 @@ async def test_a_database_that_is_away_is_503(error: Exception) -> None:
     assert b"10.0.0.1" not in reply.body
     assert [line["log_level"] for line in logs if line["event"] == "http.unavailable"] == ["warning"]
     assert told(await desk(ANA, error=error).answer(UNIT, by(ANA, body=GOOD))) == (503, "DATABASE_UNAVAILABLE")
+
+
+async def test_of_many_who_are_told_so_the_log_has_one_line_a_minute_for_each_route_and_code(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    made = desk()
+
+    async def answer(error: Exception, path: str) -> None:
+        await made.answer(evolve(HANDLER, path=path, handler=failing(error), body=None, access=Access.ANYONE))
+
+    async def flood() -> list[tuple[str, str, int]]:
+        with capture_logs() as logs:
+            for error in [Overloaded()] * 9 + [psycopg.OperationalError()] * 3:
+                await answer(error, "/things")
+            await answer(Overloaded(), "/others")
+        warnings = [line for line in logs if line["event"] == "http.unavailable"]
+        return [(line["route"], line["error"].partition("(")[0], line["unsaid"]) for line in warnings]
+
+    first = [("/things", "Overloaded", 0), ("/things", "OperationalError", 0), ("/others", "Overloaded", 0)]
+    assert [await flood(), await flood()] == [first, []]
+    await trio.sleep(60)
+    assert await flood() == [
+        ("/things", "Overloaded", 17),
+        ("/things", "OperationalError", 5),
+        ("/others", "Overloaded", 1),
+    ]
 
 
 @pytest.mark.parametrize("error", [Forbidden("no"), NotFound(), OpenDeskError("odd")])

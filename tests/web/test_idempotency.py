@@ -8,6 +8,7 @@ import httpx
 import pytest
 import trio
 
+from opendesk.errors import IdempotencyInProgress, IdempotencyKeyReused
 from opendesk.postgres.driver import TrioConnection
 from opendesk.web.idempotency import Guard, StoredAnswer, forget_old_keys
 from tests.web.site import PATIENCE_S, Json, Person, Site, pointers, problem
@@ -248,6 +249,45 @@ async def test_of_many_at_once_one_has_effect(site: Site) -> None:
     assert [replayed(answer) for answer in made].count(False) == 1
     assert len({answer.content for answer in made}) == 1
     assert await ana.balance() == 500
+
+
+async def test_of_many_repetitions_at_once_all_get_the_stored_answer(site: Site) -> None:
+    admin, ana = await site.admin(), await site.user()
+    first = await credit(admin, ana, "key")
+    answers: list[httpx.Response] = []
+
+    async def one() -> None:
+        answers.append(await credit(admin, ana, "key"))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):
+            nursery.start_soon(one)
+    assert [(replayed(answer), answer.content) for answer in answers] == [(True, first.content)] * 30
+
+
+async def test_a_repetition_holds_up_no_other(site: Site, conn: TrioConnection) -> None:
+    """One that is just being answered has the key's lock."""
+    ana = await site.user()
+    guard, other = (Guard.of(ana.id, "key", "POST", "/x", body) for body in (b"", b"other"))
+    await guard.run(conn, partial(finished, b"first"))
+    async with conn.transaction(), site.pool.connection() as second:
+        assert (await guard.run(conn, partial(finished, b"second"))).replayed
+        assert await guard.run(second, partial(finished, b"third")) == StoredAnswer(201, b"first", replayed=True)
+        with pytest.raises(IdempotencyKeyReused):
+            await other.run(second, partial(finished, b"fourth"))
+
+
+async def test_a_key_past_its_day_that_is_taken_anew_is_running_and_not_answered(
+    site: Site, conn: TrioConnection
+) -> None:
+    ana = await site.user()
+    guard = Guard.of(ana.id, "key", "POST", "/x", b"")
+    await guard.run(conn, partial(finished, b"old"))
+    await age(site, 25)
+    async with conn.transaction(), site.pool.connection() as second:
+        assert (await guard.run(conn, partial(finished, b"new"))).body == b"new"
+        with pytest.raises(IdempotencyInProgress):
+            await guard.run(second, partial(finished, b"newer"))
 
 
 async def test_what_is_cut_off_leaves_neither_key_nor_effect(site: Site, conn: TrioConnection) -> None:

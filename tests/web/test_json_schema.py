@@ -81,7 +81,13 @@ def test_what_is_asked_is_bounded() -> None:
     assert Schemas().of(str, asked=True) == {"type": "string", "pattern": TEXT_PATTERN}
 
 
-@pytest.mark.parametrize("cls", [float, bytes, object, list, set[int], complex])
+def test_a_fraction_may_be_asked_and_is_never_answered() -> None:
+    assert Schemas().of(float, asked=True) == {"type": "number"}
+    with pytest.raises(TypeError):
+        Schemas().of(float, asked=False)
+
+
+@pytest.mark.parametrize("cls", [bytes, object, list, set[int], complex])
 def test_what_the_wire_does_not_carry_has_no_schema(cls: Any) -> None:
     with pytest.raises(TypeError):
         Schemas().of(cls, asked=False)

@@ -113,7 +113,9 @@ async def test_money_is_an_integer_wherever_it_stands(document: Json) -> None:
     found = {name: schema for each in properties for name, schema in each.items() if name in MONEY}
     assert set(found) == MONEY
     assert {name: schema["type"] for name, schema in found.items()} == dict.fromkeys(MONEY, "integer")
-    assert not [each for each in inside(document) if each.get("type") == "number"]
+    # What may be a fraction is taken from hosts and not used.
+    fractions = {name for each in properties for name, schema in each.items() if '"number"' in json.dumps(schema)}
+    assert fractions == {"timestamp", "intervalMs", "seq", "sentAtMs"}
 
 
 def requested(document: Json) -> dict[str, Json]:

@@ -28,10 +28,10 @@ class Heartbeat:
 
     status: PcStatus | None = None
     pc_id: UUID | None = None
-    timestamp: str | int | None = None
-    interval_ms: int | None = None
-    seq: int | None = None
-    sent_at_ms: int | None = None
+    timestamp: str | float | None = None
+    interval_ms: float | None = None
+    seq: float | None = None
+    sent_at_ms: float | None = None
 
 
 @frozen

@@ -1,5 +1,6 @@
 """Registering, logging in and out."""
 
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from hashlib import sha256
 from typing import Annotated
@@ -91,7 +92,11 @@ class Me:
 
 @frozen
 class Users:
-    """The handlers."""
+    """The handlers.
+
+    Those that hash take a place for it first, and keep it to the end: nobody is turned away once a try is counted, and no address
+    has more calls at the database than it has places.
+    """
 
     _on: Rental
     # A try counts as a failure until it worked: those of one key go one after another, so that good ones don't count against each other.
@@ -99,16 +104,17 @@ class Users:
 
     async def register(self, call: Call) -> Answer:
         asked: Register = call.body
-        password_hash = await self._on.passwords.hash(asked.password, address=call.request.address)
-        async with self._on.pool.connection() as conn:
-            account = await users.add(
-                conn,
-                email=asked.email,
-                username=asked.username,
-                display_name=asked.display_name,
-                role=asked.role,
-                password_hash=password_hash,
-            )
+        with self._on.passwords.place(call.request.address):
+            password_hash = await self._on.passwords.hash(asked.password)
+            async with self._on.pool.connection() as conn:
+                account = await users.add(
+                    conn,
+                    email=asked.email,
+                    username=asked.username,
+                    display_name=asked.display_name,
+                    role=asked.role,
+                    password_hash=password_hash,
+                )
         return Answer(self._welcome(account), 201)
 
     async def login(self, call: Call) -> Answer:
@@ -116,19 +122,19 @@ class Users:
         asked: Login = call.body
         key = sha256(f"{call.request.address}\n{asked.email.lower()}".encode()).digest()
         async with self._turns.turn(key):
-            async with self._on.pool.connection() as conn:
-                await self._count_try(conn, key)
-                account = await users.by_email(conn, asked.email)
-            stored = account.password_hash if account else None
-            if (
-                not await self._on.passwords.matches(stored, asked.password, address=call.request.address)
-                or account is None
-            ):
-                self._on.metrics.login_failed("credentials")
-                raise errors.InvalidCredentials
-            async with self._on.pool.connection() as conn:
-                await users.login_worked(conn, key)
+            with self._on.passwords.place(call.request.address):
+                account = await self._try(asked, key)
         return Answer(self._welcome(account))
+
+    async def _try(self, asked: Login, key: bytes) -> users.Account:
+        account = await self._counted(key, lambda conn: users.by_email(conn, asked.email))
+        stored = account.password_hash if account else None
+        if not await self._on.passwords.matches(stored, asked.password) or account is None:
+            self._on.metrics.login_failed("credentials")
+            raise errors.InvalidCredentials
+        async with self._on.pool.connection() as conn:
+            await users.login_worked(conn, key)
+        return account
 
     def _welcome(self, account: users.Account) -> Welcome:
         token = self._on.tokens.issue(account.id, account.role, account.token_version, now=self._on.clock())
@@ -143,15 +149,16 @@ class Users:
 
     async def change_password(self, call: Call) -> Answer:
         asked: ChangePassword = call.body
-        key = sha256(b"password\n" + call.caller.id.bytes).digest()
-        async with self._on.pool.connection() as conn:
-            await self._count_try(conn, key)
-            account = await users.by_id(conn, call.caller.id)
-        if account is None or not await self._on.passwords.matches(
-            account.password_hash, asked.current, address=call.request.address
-        ):
+        with self._on.passwords.place(call.request.address):
+            await self._change(asked, call.caller.id)
+        return Answer(status=204)
+
+    async def _change(self, asked: ChangePassword, user_id: UUID) -> None:
+        key = sha256(b"password\n" + user_id.bytes).digest()
+        account = await self._counted(key, lambda conn: users.by_id(conn, user_id))
+        if account is None or not await self._on.passwords.matches(account.password_hash, asked.current):
             raise errors.InvalidCredentials("the current password is wrong")
-        password_hash = await self._on.passwords.hash(asked.password, address=call.request.address)
+        password_hash = await self._on.passwords.hash(asked.password)
         async with self._on.pool.connection() as conn:
             changed = await users.set_password(
                 conn, account.id, old_hash=account.password_hash, password_hash=password_hash
@@ -159,14 +166,21 @@ class Users:
             await users.login_worked(conn, key)
         if not changed:
             raise errors.InvalidCredentials("the password was changed meanwhile")
-        return Answer(status=204)
 
-    async def _count_try(self, conn: TrioConnection, key: bytes) -> None:
-        """Raise RateLimited when there were too many failures already; a stolen token must not help to guess the password, either."""
-        attempt = await users.try_login(conn, key)
+    async def _counted(
+        self, key: bytes, find: Callable[[TrioConnection], Awaitable[users.Account | None]]
+    ) -> users.Account | None:
+        """Count a try and look the user up, or neither: a database that goes away in between is no wrong password.
+
+        Raise RateLimited when there were too many failures already; a stolen token must not help to guess the password, either.
+        """
+        async with self._on.pool.connection() as conn, conn.transaction():
+            attempt = await users.try_login(conn, key)
+            account = await find(conn)
         if attempt.failures > users.LOGIN_FAILURES:
             self._on.metrics.login_failed("rate_limited")
             raise RateLimited("too many wrong passwords", retry_after_s=max(1, int(attempt.left_s) + 1))
+        return account
 
     async def logout(self, call: Call, conn: TrioConnection) -> Answer:
         await users.end_tokens(conn, call.caller.id)

@@ -1,8 +1,7 @@
 """What all connections of one server share: the app, the limits, who is waiting, and whether it is closing time."""
 
 from collections.abc import Awaitable, Callable
-import math
-from typing import Final, Protocol
+from typing import Protocol
 from wsgiref.handlers import format_date_time
 
 from attrs import define, field
@@ -13,11 +12,9 @@ import trio
 from opendesk.web.http.limits import Limits
 from opendesk.web.http.request import Head
 from opendesk.web.http.transport import Address, Stream
+from opendesk.web.seldom import Seldom
 
 log = structlog.get_logger()
-
-# Who is flooded with connections must not be flooded with lines about them.
-_REPORT_EVERY_S: Final = 60.0
 
 
 @define
@@ -57,7 +54,7 @@ class Door:
     open: int = 0
     # Who waits, longest first, with the scope that ends the wait.
     waiting: dict[Waiting, trio.CancelScope] = field(factory=dict)
-    _reported_s: float = -math.inf
+    _full: Seldom = field(factory=Seldom)
     _date_s: int = -1
     _date: bytes = b""
 
@@ -77,9 +74,10 @@ class Door:
         return True
 
     def report_full(self) -> None:
-        if trio.current_time() >= self._reported_s + _REPORT_EVERY_S:
-            self._reported_s = trio.current_time()
-            log.warning("http.full", connections=self.open, limit=self.limits.connections, waiting=len(self.waiting))
+        unsaid = self._full.due()
+        if unsaid is not None:
+            limit = self.limits.connections
+            log.warning("http.full", connections=self.open, limit=limit, waiting=len(self.waiting), unsaid=unsaid)
 
     def date(self) -> bytes:
         """The field line, made once a second."""
