@@ -18,7 +18,7 @@ from opendesk.supervise import every, keep_running, lag_canary
 from opendesk.web.http.certificate import Certificate
 from opendesk.web.http.listen import Listener, listen
 from opendesk.web.http.server import serve_http
-from opendesk.wiring import Services, wire
+from opendesk.wiring import CannotStart, Services, wire
 
 log = structlog.get_logger()
 
@@ -57,10 +57,11 @@ async def run(
                     database.open_pool(conninfo, settings, size=database.UPKEEP_CONNECTIONS) as upkeep,
                     trio.open_nursery() as timers,
                 ):
-                    metrics.watch_pool(lambda: PoolNumbers(pool.stats.size, pool.stats.idle, pool.stats.waiting))
-                    signals.start_soon(_wait_no_longer, stop, (pool, upkeep), settings)
+                    pools = (pool, upkeep)
+                    metrics.watch_pool(partial(_numbers, pools))
+                    signals.start_soon(_wait_no_longer, stop, pools, settings)
                     services = await wire(settings, pool, upkeep, metrics, ready=partial(_parts, upkeep, stop))
-                    _start_timers(timers, services, upkeep, metrics, environ)
+                    _start_timers(timers, services, pools, metrics, environ)
                     async with trio.open_nursery() as web:
                         serve = partial(_serve_web, settings, services, stop, certificate, environ)
                         urls = [_plain(url) for url in await web.start(serve)]
@@ -72,10 +73,6 @@ async def run(
     log.info("daemon.stopped")
     if stop.starting.cancelled_caught:
         task_status.started([])
-
-
-class CannotStart(Exception):
-    """What the operator has to change first."""
 
 
 class Stop:
@@ -134,7 +131,7 @@ async def _bring_up_to_date(conninfo: str) -> None:
 
 
 def _start_timers(
-    nursery: trio.Nursery, services: Services, pool: Pool, metrics: Metrics, environ: Mapping[str, str]
+    nursery: trio.Nursery, services: Services, pools: tuple[Pool, Pool], metrics: Metrics, environ: Mapping[str, str]
 ) -> None:
     def lagged(late_s: float) -> None:
         metrics.loop_lagged(late_s)
@@ -144,8 +141,8 @@ def _start_timers(
         "heartbeats": services.heartbeats.run,
         "expiry": services.expiry.run,
         "host_timeout": services.host_timeout.run,
-        "retention": partial(retention, pool),
-        "database": partial(database.watch, pool, metrics),
+        "retention": partial(retention, pools[-1]),
+        "database": partial(database.watch, pools, metrics),
         "lag": partial(lag_canary, LAG_PERIOD_S, LAG_THRESHOLD_S, observe=lagged),
         "watchdog": partial(_feed_watchdog, environ),
     }
@@ -223,6 +220,11 @@ def _certificate(settings: Settings) -> Certificate | None:
         return Certificate(settings.tls_cert, settings.tls_key)
     except OSError as error:
         raise CannotStart(f"TLS_CERT {settings.tls_cert}, TLS_KEY {settings.tls_key}: {error}") from error
+
+
+def _numbers(pools: Sequence[Pool]) -> PoolNumbers:
+    stats = [pool.stats for pool in pools]
+    return PoolNumbers(sum(s.size for s in stats), sum(s.idle for s in stats), sum(s.waiting for s in stats))
 
 
 async def _parts(pool: Pool, stop: Stop) -> dict[str, bool]:

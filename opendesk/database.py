@@ -50,6 +50,7 @@ UPKEEP_CONNECTIONS: Final = 4
 
 # Whether the database answers: /health/ready wants to know now, the log and the metrics soon, and sooner when it is back.
 PING_S: Final = 2.0
+_HANG_UP_S: Final = 0.1
 WATCH_PERIOD_S: Final = 2.0
 WATCH_AWAY_S: Final = 0.5
 
@@ -175,24 +176,39 @@ def _with_limits(conninfo: str) -> str:
 
 async def answers(pool: Pool) -> bool:
     """Whether the database answers a small question in time."""
+    answered = False
     try:
-        with trio.fail_after(PING_S):
-            async with pool.connection() as conn:
+        with trio.move_on_after(PING_S) as limit:
+            async with pool.connection() as conn, trio.open_nursery() as nursery:
+                nursery.start_soon(_hang_up, conn, limit.deadline)
                 await conn.fetch_one("SELECT 1")
-    except (psycopg.Error, trio.TooSlowError):
-        return False
-    return True
+                answered = True
+                nursery.cancel_scope.cancel()
+    except* psycopg.Error:
+        pass
+    return answered
 
 
-async def watch(pool: Pool, metrics: Metrics) -> None:
-    """Tell the metrics whether the database is there, and the log when that changes; free whoever waits for a mute one."""
+async def _hang_up(conn: TrioConnection, at_s: float) -> None:
+    """A statement that is merely cancelled is given seconds to stop, which a mute server takes."""
+    await trio.sleep_until(at_s - _HANG_UP_S)
+    conn.drop()
+
+
+async def watch(pools: tuple[Pool, Pool], metrics: Metrics) -> None:
+    """Tell the metrics whether the database is there, and the log when that changes; free whoever waits for a mute one.
+
+    Asked over the last pool. Of each, what was idle for too long is closed, also while nobody comes who would.
+    """
     was_up = True
     while True:
-        is_up = await answers(pool)
+        is_up = await answers(pools[-1])
         metrics.database_is_up(up=is_up)
         if is_up != was_up:
             log.warning("database.back" if is_up else "database.away")
-        if freed := pool.drop_overdue(LONGEST_LOAN_S):
+        if freed := sum(pool.drop_overdue(LONGEST_LOAN_S) for pool in pools):
             log.warning("database.mute", connections=freed, for_s=LONGEST_LOAN_S)
+        for pool in pools:
+            pool.close_idle()
         was_up = is_up
         await trio.sleep(WATCH_PERIOD_S if is_up else WATCH_AWAY_S)

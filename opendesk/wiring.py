@@ -10,7 +10,7 @@ from attrs import frozen
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.pool import Pool
 from opendesk.rental import api as rental
-from opendesk.rental import users
+from opendesk.rental import users, wallets
 from opendesk.rental.heartbeats import Heartbeats
 from opendesk.rental.timers import Expiry, HostTimeout, Periods
 from opendesk.settings import Settings
@@ -35,6 +35,10 @@ _KEEP_KEY = """
 """
 
 
+class CannotStart(Exception):
+    """What the operator has to change first."""
+
+
 @frozen
 class Services:
     """What runs, and what answers: `app` is made of `calls` and `responder`."""
@@ -55,7 +59,8 @@ async def wire(
     *,
     ready: Callable[[], Awaitable[Mapping[str, bool]]],
 ) -> Services:
-    """Calls take their connections from `pool`, heartbeats and timers theirs from `upkeep`."""
+    """Calls take their connections from `pool`, heartbeats and timers theirs from `upkeep`. Raise CannotStart."""
+    await _keep_currency(settings, pool)
     tokens = Tokens(await _jwt_secret(settings, pool), settings.jwt_expires_in)
     heartbeats = Heartbeats(upkeep, metrics)
     periods = _periods(settings)
@@ -94,6 +99,14 @@ def all_endpoints(rental_calls: tuple[Endpoint, ...], shown: health.Health) -> t
     calls = (*rental_calls, *health.endpoints(shown))
     shown.document = dump_json(document(calls))
     return calls
+
+
+async def _keep_currency(settings: Settings, pool: Pool) -> None:
+    try:
+        async with pool.connection() as conn:
+            await wallets.keep_currency(conn, settings.currency)
+    except wallets.CurrencyDiffers as error:
+        raise CannotStart(str(error)) from error
 
 
 async def _jwt_secret(settings: Settings, pool: Pool) -> bytes:

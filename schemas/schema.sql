@@ -139,6 +139,17 @@ ALTER TABLE opendesk.accounts ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
 
 
 --
+-- Name: books; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.books (
+    only_one boolean DEFAULT true NOT NULL,
+    currency text NOT NULL,
+    CONSTRAINT books_only_one_check CHECK (only_one)
+);
+
+
+--
 -- Name: entries; Type: TABLE; Schema: opendesk; Owner: -
 --
 
@@ -385,6 +396,14 @@ ALTER TABLE ONLY opendesk.accounts
 
 ALTER TABLE ONLY opendesk.accounts
     ADD CONSTRAINT accounts_user_id_key UNIQUE (user_id);
+
+
+--
+-- Name: books books_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.books
+    ADD CONSTRAINT books_pkey PRIMARY KEY (only_one);
 
 
 --

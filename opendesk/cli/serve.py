@@ -1,9 +1,11 @@
 """`opendesk serve`."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 import os
 import resource
+import sys
 from typing import Final
 
 import click
@@ -16,6 +18,7 @@ from opendesk.ops import collector, logging
 from opendesk.ops.metrics import Metrics
 from opendesk.settings import Settings
 from opendesk.supervise import GaveUp
+from opendesk.wiring import CannotStart
 
 log = structlog.get_logger()
 
@@ -49,7 +52,7 @@ def serve(context: click.Context) -> None:
     collector.look_seldom()
     metrics = Metrics()
     metrics.watch_dropped_logs(lambda: logs.dropped)
-    with plain_failures(daemon.CannotStart, GaveUp):
+    with plain_failures(CannotStart, GaveUp):
         trio.run(_serve, settings, metrics)
 
 
@@ -65,8 +68,15 @@ async def _serve(settings: Settings, metrics: Metrics) -> None:
     async with trio.open_nursery() as nursery:
         urls = await nursery.start(partial(daemon.run, settings, metrics=metrics))
         if urls and "JOURNAL_STREAM" not in os.environ:
-            click.echo(welcome(urls))
+            _say(welcome(urls))
         collector.spare_what_stays()
+
+
+def _say(text: str) -> None:
+    """A daemon lives on when nobody hears it: past Python's buffer, which would be tried again, and fail, at the exit."""
+    if sys.stdout is not None:
+        with suppress(OSError):
+            os.write(sys.stdout.fileno(), text.encode())
 
 
 def welcome(urls: Sequence[str]) -> str:

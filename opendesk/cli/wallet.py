@@ -4,7 +4,7 @@ import json
 
 import click
 
-from opendesk.cli.common import checked, load_settings, with_connection
+from opendesk.cli.common import TEXT, checked, load_settings, plain_failures, with_connection
 from opendesk.postgres.driver import TrioConnection
 from opendesk.rental import users, wallets
 from opendesk.rental.api.wallets import MoveMoney
@@ -20,9 +20,9 @@ def wallet() -> None:
 
 def _movement(name: str, kind: TxType, default_reason: str, help_text: str) -> None:
     @wallet.command(name, help=help_text)
-    @click.argument("email")
+    @click.argument("email", type=TEXT)
     @click.argument("amount", type=int)
-    @click.option("--reason", default=default_reason, show_default=True)
+    @click.option("--reason", type=TEXT, default=default_reason, show_default=True)
     @click.option("--json", "as_json", is_flag=True, help="Print the movement and the balance as JSON.")
     @click.pass_context
     def move(context: click.Context, email: str, amount: int, *, reason: str, as_json: bool) -> None:
@@ -32,7 +32,8 @@ def _movement(name: str, kind: TxType, default_reason: str, help_text: str) -> N
         async def work(conn: TrioConnection) -> tuple[Tx, Wallet]:
             return await _move(conn, email, wanted, currency=settings.currency)
 
-        tx, after = with_connection(settings, work)
+        with plain_failures(wallets.CurrencyDiffers):
+            tx, after = with_connection(settings, work)
         if as_json:
             click.echo(json.dumps(to_wire({"tx": tx, "balance": after.balance})))
         else:
@@ -43,6 +44,7 @@ async def _move(conn: TrioConnection, email: str, wanted: MoveMoney, *, currency
     user_id = await users.id_by_email(conn, email)
     if user_id is None:
         raise UserNotFound(f"there is no user {email}")
+    await wallets.keep_currency(conn, currency)
     async with conn.transaction():
         tx = await wallets.move(conn, user_id, wanted.type, wanted.amount, wanted.reason)
         return tx, await wallets.by_user(conn, user_id, currency=currency)

@@ -115,6 +115,10 @@ class Pool:
             lease.drop()
         return len(overdue)
 
+    def close_idle(self) -> None:
+        """Close what has been idle for longer than `idle_s`. Giving back a connection does so, too: this is for a time when nobody does."""
+        self._drop_idle_since(trio.current_time() - self._idle_s)
+
     async def aclose(self) -> None:
         """Close the idle connections, and each lent one when it comes back. Who waits gets PoolClosed."""
         self._closed = True

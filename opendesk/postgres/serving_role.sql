@@ -7,7 +7,7 @@ GRANT USAGE ON SCHEMA opendesk TO :"role";
 GRANT SELECT ON opendesk.migrations TO :"role";
 
 -- Written once. Balances are changed by a trigger with its owner's rights, and by nobody else.
-GRANT SELECT, INSERT ON opendesk.accounts, opendesk.transfers, opendesk.entries, opendesk.secrets TO :"role";
+GRANT SELECT, INSERT ON opendesk.accounts, opendesk.transfers, opendesk.entries, opendesk.secrets, opendesk.books TO :"role";
 
 GRANT SELECT, INSERT, UPDATE ON opendesk.users, opendesk.hosts, opendesk.pcs, opendesk.host_beats, opendesk.pc_beats, opendesk.sessions
    TO :"role";

@@ -17,6 +17,11 @@ FEES: Final = 2
 RETAINED: Final = 3
 EXTERNAL: Final = 4
 
+# The first to ask settles it. A row that another daemon is just inserting is seen by the second look.
+_KEEP_CURRENCY = """
+    WITH made AS (INSERT INTO books (currency) VALUES (%(currency)s) ON CONFLICT DO NOTHING RETURNING currency)
+    SELECT currency FROM made UNION ALL SELECT currency FROM books LIMIT 1
+"""
 _WALLET = "SELECT user_id, balance, %(currency)s AS currency FROM accounts WHERE user_id = %(user_id)s"
 
 _TX_COLUMNS = """
@@ -44,6 +49,21 @@ _MOVE = f"""
     )
     SELECT {_TX_COLUMNS} FROM e JOIN accounts a ON a.id = e.account_id CROSS JOIN t WHERE a.id >= 100
 """
+
+
+class CurrencyDiffers(Exception):
+    """The money in this database is in another currency."""
+
+
+async def keep_currency(conn: TrioConnection, currency: str) -> None:
+    """Remember what all amounts are in. Raise CurrencyDiffers when they are in something else already."""
+    values = {"currency": currency}
+    row = await conn.fetch_one(_KEEP_CURRENCY, values) or await conn.fetch_one(_KEEP_CURRENCY, values)
+    assert row is not None
+    if row[0] != currency:
+        raise CurrencyDiffers(
+            f"the money in this database is in {row[0]}, and CURRENCY is {currency}: set CURRENCY={row[0]}"
+        )
 
 
 async def by_user(conn: TrioConnection, user_id: UUID, *, currency: str) -> Wallet:

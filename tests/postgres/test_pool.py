@@ -241,6 +241,20 @@ async def test_connections_idle_for_long_are_closed_but_for_a_few(
     await sessions_become(0)
 
 
+async def test_idle_connections_are_closed_also_while_nobody_comes(
+    conninfo: str, nursery: trio.Nursery, sessions_become: SessionsBecome
+) -> None:
+    async with a_pool(conninfo, size=4, idle_s=0.05) as pool:
+        for event in await lend_all(pool, 4, nursery):
+            event.set()
+        await trio.testing.wait_all_tasks_blocked()
+        pool.close_idle()
+        assert pool.stats.idle == 4
+        await trio.sleep(0.06)
+        pool.close_idle()
+        assert pool.stats == PoolStats(size=1, idle=1, waiting=0)
+
+
 async def test_a_closed_pool_lends_nothing_and_closes_what_comes_back(conninfo: str, nursery: trio.Nursery) -> None:
     pool = Pool(conninfo, size=2)
     held = await lend_all(pool, 2, nursery)

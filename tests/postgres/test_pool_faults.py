@@ -13,9 +13,11 @@ import pytest
 import trio
 import trio.testing
 
+from opendesk import database
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.embedded.lifetime import embedded_server
 from opendesk.postgres.pool import Pool, PoolStats
+from opendesk.postgres.settling import SETTLE_LIMIT_S
 from tests.postgres.lending import SLOW, Eventually, Gate, Look, Running, SessionsBecome, a_pool, answers, lend_all
 
 # A server that goes away
@@ -77,6 +79,16 @@ async def test_a_server_that_was_away_is_used_again_at_once(gate: Gate, nursery:
         await gate.open()
         for _ in range(5):
             assert await answers(pool)
+
+
+async def test_a_probe_of_a_mute_server_says_no_in_its_time(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement that is cancelled gets seconds to stop; who only asks whether the server is there doesn't wait for that."""
+    monkeypatch.setattr(database, "PING_S", 0.3)
+    async with a_pool(gate.conninfo) as pool:
+        assert await database.answers(pool)
+        gate.hold()
+        with trio.fail_after(SETTLE_LIMIT_S - 1):
+            assert not await database.answers(pool)
 
 
 @pytest.fixture

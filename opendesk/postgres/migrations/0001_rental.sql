@@ -28,6 +28,12 @@ CREATE TABLE opendesk.secrets (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
+-- What all amounts are in, written by the first daemon: one that is set otherwise must not rename money.
+CREATE TABLE opendesk.books (
+    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    currency text NOT NULL
+);
+
 CREATE TABLE opendesk.users (
     id            uuid PRIMARY KEY DEFAULT opendesk.uuid7(),
     email         text NOT NULL,
