@@ -114,6 +114,15 @@ def test_an_environment_is_made_anew_when_what_it_was_made_for_changed(checkout:
     assert moved.made == 4
 
 
+def test_a_developers_environment_stays_one(checkout: Checkout) -> None:
+    checkout.run(script="bench")
+    for locked in (checkout.root / "requirements").iterdir():
+        locked.write_text(locked.read_text() + "# newer\n")
+    checkout.run("settings")
+    checkout.run(script="bench")
+    assert [line.rpartition("/")[2] for line in checkout.asked("-m pip")] == ["dev.txt", "dev.txt"]
+
+
 def test_the_old_one_stays_until_the_new_one_is_whole(checkout: Checkout) -> None:
     """A daemon may be running on it, and its PostgreSQL from it."""
     checkout.run("settings")
