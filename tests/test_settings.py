@@ -68,6 +68,59 @@ def test_a_bare_percent_in_a_database_url_is_told_without_the_password(password:
     assert PASSWORD not in fault
 
 
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        (f"postgresql://u:{PASSWORD} pw@h/d", "has a blank, which must be written %20"),
+        (f"postgresql://u:{PASSWORD}\tpw@h/d", "control character"),
+        (f"postgresql://u:{PASSWORD}%00@h/d", "is none that libpq can read"),
+        (f"postgresql://u:{PASSWORD}%ff@h/d", "are not UTF-8"),
+        (f"postgresql://u:a[{PASSWORD}]@h/d", "which must be written %5B or %5D"),
+        (f"postgresql://u:p@{PASSWORD}@h/d", "which must be written %2F, %23 or %40"),
+        (f"postgresql://u:{PASSWORD}@[::1/d", "is no IPv6 address's"),
+        (f"postgresql://u:{PASSWORD}@[::1]x/d", "is none that libpq can read"),
+        (f"postgresql://u:{PASSWORD}@h/d?sslmode=require=1", "is none that libpq can read"),
+        (f"postgresql://u@h/d?password=a&{PASSWORD}=1", "that libpq does not know (number 2)"),
+        (f"postgresql://u:{PASSWORD}@h/d?connect_timout=5", "(number 1, is connect_timeout meant?)"),
+        (f"postgresql://u:{PASSWORD}@h/d?connect_timeout=abc", "a connect_timeout that is not a whole number"),
+        (f"postgresql://u:{PASSWORD}@h/d?keepalives_idle=1.5", "a keepalives_idle that is not a whole number"),
+        (f"postgresql://u:{PASSWORD}@h/d?sslmode=bogus", "an sslmode that is none of disable, "),
+        (f"postgresql://u:{PASSWORD}@h:abc/d", "a port that is not a whole number, 1 to 65535"),
+        (f"postgresql://u:{PASSWORD}/d", "a port that is not a whole number, 1 to 65535"),
+        (f"postgresql://u:{PASSWORD}@h:0/d", "a port that is not"),
+        (f"postgresql://u:{PASSWORD}@h,i/d?port=1,65536", "a port that is not"),
+        (f"postgresql://u:{PASSWORD}@h,i/d?port=1,2,3", "more or fewer ports than hosts"),
+        (f"postgresql://u:{PASSWORD}@h", "names no database"),
+    ],
+)
+def test_what_libpq_cannot_use_in_a_database_url_is_told_without_the_password(url: str, told: str) -> None:
+    fault = only_fault({"DATABASE_URL": url})
+    assert fault.startswith("DATABASE_URL: its value ")
+    assert told in fault
+    assert PASSWORD not in fault
+
+
+def test_all_that_is_wrong_with_a_database_url_is_told_at_once() -> None:
+    fault = only_fault({"DATABASE_URL": "postgres://h:0/?connect_timeout=soon&sslmode=x"})
+    assert [word in fault for word in ("database;", "a port", "connect_timeout", "sslmode")] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://h1:1,h2:2/d",
+        "postgres://h1,h2/d?port=5433",
+        "postgres://h1:5433,h2/d",
+        "postgres://u:p@h:/d?ssl=true&connect_timeout=0",
+        "postgres:///?dbname=d",
+        "postgres://u@[fe80::1%25eth0]:5433/d?options=-c%20a%3Db",
+        "postgres://h/d?application_name=a@b",
+    ],
+)
+def test_what_libpq_takes_in_a_database_url_is_taken(url: str) -> None:
+    assert load({"DATABASE_URL": url}).database_url == Secret(url)
+
+
 def test_an_escaped_percent_in_a_database_url_is_taken() -> None:
     url = f"postgres://u:{PASSWORD}%25%2f@h/d"
     assert load({"DATABASE_URL": url}).database_url == Secret(url)

@@ -207,3 +207,20 @@ def test_every_router_that_is_wrong_is_told() -> None:
     fault = only_fault({"MIKROTIK_NODES": json.dumps([{"id": "r"}, NODE, 5])})
     assert "router 0: " in fault
     assert "router 2: " in fault
+
+
+def test_all_that_is_wrong_with_routers_is_told_at_once() -> None:
+    bad = {"id": "r1", "host": "-", "port": 0, "tls": 1, "timeoutMs": "x", "pass": PASSWORD, PASSWORD: 1}
+    fault = only_fault({"MIKROTIK_NODES": json.dumps([bad, NODE, NODE | {"port": 65_536}])})
+    told = (
+        "router 0: user missing",
+        "router 0: a member that is none of",
+        "router 0: host is not an address",
+        "router 0: port is out of range",
+        "router 0: tls is neither",
+        "router 0: timeoutMs is not a whole number",
+        "router 2: port is out of range",
+        "id 'r1' is there twice",
+    )
+    assert [each for each in told if each not in fault] == []
+    assert PASSWORD not in fault

@@ -3,6 +3,7 @@
 import importlib
 import os
 from pathlib import Path
+import sys
 from typing import Final
 
 import click
@@ -42,4 +43,6 @@ def group(context: click.Context, env_file: Path | None) -> None:  # noqa: ARG00
 
 
 def main() -> None:
+    if sys.stdout is None:  # closed (`>&-`): the next socket would get its number, and libraries count on a stream
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as we live
     group(prog_name="opendesk", auto_envvar_prefix="OPENDESK")

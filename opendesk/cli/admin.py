@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from opendesk.cli.common import checked, load_settings, with_connection
+from opendesk.cli.common import TEXT, checked, load_settings, with_connection
 from opendesk.postgres.driver import TrioConnection
 from opendesk.rental import users
 from opendesk.rental.api.users import Register
@@ -22,9 +22,9 @@ def admin() -> None:
 
 
 @admin.command()
-@click.argument("email")
+@click.argument("email", type=TEXT)
 @click.option("--password-stdin", is_flag=True, help="Read the password from the first line of standard input.")
-@click.option("--username", help="3 to 30 characters; made of the e-mail address otherwise.")
+@click.option("--username", type=TEXT, help="3 to 30 characters; made of the e-mail address otherwise.")
 @click.pass_context
 def create(context: click.Context, email: str, *, password_stdin: bool, username: str | None) -> None:
     """Make an admin who logs in with EMAIL.
@@ -54,7 +54,7 @@ def create(context: click.Context, email: str, *, password_stdin: bool, username
 
 
 @admin.command()
-@click.argument("email")
+@click.argument("email", type=TEXT)
 @click.pass_context
 def ban(context: click.Context, email: str) -> None:
     """Keep EMAIL out; their tokens end at once."""
@@ -62,7 +62,7 @@ def ban(context: click.Context, email: str) -> None:
 
 
 @admin.command()
-@click.argument("email")
+@click.argument("email", type=TEXT)
 @click.pass_context
 def unban(context: click.Context, email: str) -> None:
     """Let EMAIL log in again."""

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 import json
 import sys
+import traceback
 from typing import Final, TypeVar
 
 import click
@@ -22,6 +23,20 @@ T = TypeVar("T")
 
 EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
+
+
+class Text(click.ParamType[str]):
+    """Text that a database takes: Python keeps an argument's bytes that are not UTF-8 as surrogates, which none does."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            self.fail("it is not UTF-8", param, ctx)
+        return value
+
+
+TEXT: Final = Text()
 
 # What an operator can do something about: told in a line. All else is a fault of ours, and its traceback is of use.
 _EXPECTED: Final[tuple[type[Exception], ...]] = (
@@ -91,6 +106,12 @@ class plain_failures:  # noqa: N801  # used as a statement
             raise click.Abort from None
         if isinstance(found, self._expected):
             raise click.ClickException(_line(found)) from None
+        if isinstance(found, psycopg.ProgrammingError) and _is_about_conninfo(found):
+            # Without its text, which quotes what it was given: a password may be in there.
+            raise click.ClickException(
+                "the database can't be connected to: DATABASE_URL, or one of libpq's own variables (PGPORT, PGOPTIONS, …), "
+                "has a part that can't be read"
+            ) from None
 
 
 def _only(error: BaseException | None) -> BaseException | None:
@@ -98,6 +119,12 @@ def _only(error: BaseException | None) -> BaseException | None:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+def _is_about_conninfo(error: BaseException) -> bool:
+    """Whether psycopg complains of how to connect; any other complaint of its own is about a statement of ours."""
+    frames = (frame for frame, _line_number in traceback.walk_tb(error.__traceback__))
+    return any("conninfo" in frame.f_globals["__name__"] for frame in frames)
 
 
 def _line(error: BaseException) -> str:

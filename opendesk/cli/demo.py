@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 import json
+import math
 import os
 from random import Random
 import signal
@@ -55,13 +56,21 @@ _EXPECTED: Final = (
 )  # fmt: skip
 
 
+class Seconds(click.FloatRange):
+    def convert(self, value: float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):  # below no limit and above none
+            self.fail("it is not a number", param, ctx)
+        return seconds
+
+
 @click.command()
 @click.option("--hosts", type=click.IntRange(FEWEST_HOSTS, MOST_HOSTS), default=4, show_default=True)
 @click.option("--clients", type=click.IntRange(FEWEST_CLIENTS, MOST_CLIENTS), default=12, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another seed is another day.")
 @click.option(
     "--seconds",
-    type=click.FloatRange(0, MOST_SECONDS),
+    type=Seconds(0, MOST_SECONDS),
     default=15,
     show_default=True,
     help="How long the day takes at least; 0 is as fast as it goes.",

@@ -1,17 +1,24 @@
 """`opendesk migrate`."""
 
+from typing import Final
+
 import click
 import trio
 
 from opendesk import database
-from opendesk.cli.common import EXIT_FAILED, load_settings, plain_failures
+from opendesk.cli.common import EXIT_FAILED, TEXT, load_settings, plain_failures
 from opendesk.ops import logging
 from opendesk.settings import Settings
+
+# What is no name to PostgreSQL, quoted or not; to "public" it would grant everything to everybody.
+_NO_ROLES: Final = ("", "public", "none")
 
 
 @click.command()
 @click.option("--check", is_flag=True, help="Only tell what is missing; exit code 1 if anything is.")
-@click.option("--grant", "role", metavar="ROLE", help="Then give ROLE, which exists, the rights that serving takes.")
+@click.option(
+    "--grant", "role", type=TEXT, metavar="ROLE", help="Then give ROLE, which exists, the rights that serving takes."
+)
 @click.pass_context
 def migrate(context: click.Context, *, check: bool, role: str | None) -> None:
     """Bring the database up to date. `serve` does so too, where its role may; the other commands ask for it.
@@ -21,6 +28,8 @@ def migrate(context: click.Context, *, check: bool, role: str | None) -> None:
     """
     if check and role is not None:
         raise click.UsageError("--check changes nothing, and --grant does")
+    if role in _NO_ROLES:
+        raise click.UsageError(f"--grant takes the name of one role, and {role!r} is none")
     settings = load_settings(context)
     context.call_on_close(logging.configure("warning", "terminal").close)
     with plain_failures(database.UnknownRole):

@@ -74,9 +74,8 @@ async def _serve(settings: Settings, metrics: Metrics) -> None:
 
 def _say(text: str) -> None:
     """A daemon lives on when nobody hears it: past Python's buffer, which would be tried again, and fail, at the exit."""
-    if sys.stdout is not None:
-        with suppress(OSError):
-            os.write(sys.stdout.fileno(), text.encode())
+    with suppress(OSError):
+        os.write(sys.stdout.fileno(), text.encode())
 
 
 def welcome(urls: Sequence[str]) -> str:

@@ -3,9 +3,8 @@
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 import re
 from typing import Final
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from opendesk.settings.secret import MASK, Secret
 from opendesk.settings.values import Kind, integer, items, joined
 
 Network = IPv4Network | IPv6Network
@@ -107,53 +106,6 @@ def _origin(text: str) -> str:
 
 
 ORIGINS = Kind(_origins, "origins such as https://app.example.com, comma-separated", joined, quotable=False)
-
-
-_BARE_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
-
-
-def _database_url(text: str) -> Secret[str]:
-    if not text.startswith(("postgresql://", "postgres://")):
-        raise ValueError("does not begin with postgresql:// or postgres://")
-    if _BARE_PERCENT.search(text):
-        raise ValueError("has a '%' that begins no escape; in a password it must be written %25")
-    url = urlsplit(text)
-    if url.fragment or "@" in url.path:
-        raise ValueError("has a '/', '#' or '@' in the password or name, which must be written %2F, %23 or %40")
-    if len(url.path) < len("/x") and "dbname" not in parse_qs(url.query):
-        raise ValueError("names no database")
-    return Secret(text)
-
-
-def _shown_database(secret: Secret[str]) -> str:
-    """Where it is, without who asks."""
-    url = urlsplit(secret.reveal())
-    user, at, place = url.netloc.rpartition("@")
-    # An '@' further on may be what a password's '?' cut off.
-    if not at and "@" in url.query:
-        return MASK
-    return f"{url.scheme}://{MASK + at if user else ''}{place}{url.path}{'?…' if url.query else ''}"
-
-
-DATABASE_URL = Kind(_database_url, "postgresql://user:password@host:port/database", _shown_database, secret=True)
-
-
-def sslmode(url: Secret[str], *, asked: bool | None) -> str | None:
-    """Return libpq's `sslmode` for a database; None where the URL has one, or to leave a local server to libpq."""
-    parts = urlsplit(url.reveal())
-    query = parse_qs(parts.query)
-    if "sslmode" in query:
-        return None
-    if asked is not None:
-        return "require" if asked else "disable"
-    hosts = ",".join(query.get("host", [parts.netloc.rpartition("@")[2]])).split(",")
-    return None if all(map(_is_local, hosts)) else "require"
-
-
-def _is_local(place: str) -> bool:
-    """Whether it is a socket's folder (written /… or %2F…), nothing, or the loopback."""
-    bare = place[1:].partition("]")[0] if place.startswith("[") else place.partition(":")[0]
-    return bare.startswith(("/", "%2F", "%2f", "127.")) or bare in {"", "localhost", "::1"}
 
 
 def host(text: str) -> str:

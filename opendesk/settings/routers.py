@@ -1,9 +1,11 @@
 """MIKROTIK_NODES: routers given by the environment, a JSON array that is read strictly."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 import json
 import re
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from attrs import frozen
 
@@ -19,6 +21,11 @@ TIMEOUT_MAX_MS: Final = 120_000
 
 _REQUIRED: Final = frozenset({"id", "host", "user", "pass"})
 _OPTIONAL: Final = frozenset({"port", "tls", "timeoutMs"})
+
+_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_HOST: Final = re.compile(r"[!-~]{1,253}")
+_USER: Final = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
+_PASSWORD: Final = re.compile(r"[^\x00]{0,128}")
 
 
 @frozen
@@ -48,46 +55,59 @@ def _nodes(text: str) -> tuple[RouterNode, ...]:
     if not isinstance(data, list) or len(data) > NODES_MAX:
         raise ValueError(f"is not an array of at most {NODES_MAX} routers")
     faults: list[str] = []
-    nodes = [node for index, item in enumerate(data) if (node := _node_or_fault(index, item, faults))]
-    ids = [node.id for node in nodes]
-    faults += [f"id {name!r} is there twice" for name in sorted({name for name in ids if ids.count(name) > 1})]
+    nodes = [node for index, item in enumerate(data) if (node := _node_or_faults(index, item, faults))]
+    ids = [name for item in data if isinstance(item, dict) and isinstance(name := item.get("id"), str)]
+    faults += [
+        f"id {name!r} is there twice"
+        for name, times in sorted(Counter(ids).items())
+        if times > 1 and _ID.fullmatch(name)
+    ]
     if faults:
         raise ValueError("has faults: " + "; ".join(faults))
     return tuple(nodes)
 
 
-def _node_or_fault(index: int, item: object, faults: list[str]) -> RouterNode | None:
-    try:
-        return _node(item)
-    except ValueError as exc:
-        faults.append(f"router {index}: {exc}")
-        return None
-
-
-def _node(item: object) -> RouterNode:
+def _node_or_faults(index: int, item: object, faults: list[str]) -> RouterNode | None:
     if not isinstance(item, dict):
-        raise ValueError("not an object")
+        faults.append(f"router {index}: not an object")
+        return None
+    wrong = list(_wrong_members(item))
+    members: dict[str, Any] = {}
+    for key, parse in _MEMBERS.items():
+        try:
+            if key in item or key in _OPTIONAL:
+                members[key] = parse(item, key)
+        except ValueError as exc:
+            wrong.append(str(exc))
+    faults += [f"router {index}: {what}" for what in wrong]
+    return None if wrong else RouterNode(**{_FIELDS.get(key, key): value for key, value in members.items()})
+
+
+def _wrong_members(item: Mapping[str, object]) -> Iterator[str]:
     if missing := sorted(_REQUIRED - item.keys()):
-        raise ValueError(f"{', '.join(missing)} missing")
+        yield f"{', '.join(missing)} missing"
     # Not named: a slip of the keyboard may have put a password there.
     if item.keys() - _REQUIRED - _OPTIONAL:
-        raise ValueError(f"a member that is none of {', '.join(sorted(_REQUIRED | _OPTIONAL))}")
-    return RouterNode(
-        id=_text(item, "id", r"[A-Za-z0-9._:-]{1,64}"),
-        host=host(_text(item, "host", r"[!-~]{1,253}")),
-        user=_text(item, "user", r"[^\x00-\x1f\x7f]{1,64}"),
-        password=Secret(_text(item, "pass", r"[^\x00]{0,128}")),
-        port=_number(item, "port", 65_535),
-        tls=_flag(item, "tls"),
-        timeout_ms=_number(item, "timeoutMs", TIMEOUT_MAX_MS),
-    )
+        yield f"a member that is none of {', '.join(sorted(_REQUIRED | _OPTIONAL))}"
 
 
-def _text(item: Mapping[str, object], key: str, regex: str) -> str:
+def _text(item: Mapping[str, object], key: str, regex: re.Pattern[str]) -> str:
     value = item[key]
-    if not isinstance(value, str) or not re.fullmatch(regex, value):
+    if not isinstance(value, str) or not regex.fullmatch(value):
         raise ValueError(f"{key} is not text that fits")
     return value
+
+
+def _host(item: Mapping[str, object], key: str) -> str:
+    text = _text(item, key, _HOST)
+    try:
+        return host(text)
+    except ValueError as exc:
+        raise ValueError(f"{key} {exc}") from None
+
+
+def _password(item: Mapping[str, object], key: str) -> Secret[str]:
+    return Secret(_text(item, key, _PASSWORD))
 
 
 def _number(item: Mapping[str, object], key: str, high: int) -> int | None:
@@ -107,6 +127,19 @@ def _flag(item: Mapping[str, object], key: str) -> bool:
     if not isinstance(value, bool):
         raise ValueError(f"{key} is neither true nor false")  # a fault of the text, not of the program
     return value
+
+
+_MEMBERS: Final[Mapping[str, Callable[[Mapping[str, object], str], object]]] = {
+    "id": partial(_text, regex=_ID),
+    "host": _host,
+    "user": partial(_text, regex=_USER),
+    "pass": _password,
+    "port": partial(_number, high=65_535),
+    "tls": _flag,
+    "timeoutMs": partial(_number, high=TIMEOUT_MAX_MS),
+}
+# Where a field is not named like its member.
+_FIELDS: Final = {"pass": "password", "timeoutMs": "timeout_ms"}
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -12,7 +12,6 @@ from attrs import field, frozen
 
 from opendesk.settings.addresses import (
     BIND,
-    DATABASE_URL,
     ENDPOINT,
     HTTP_URL,
     NETWORK,
@@ -20,8 +19,8 @@ from opendesk.settings.addresses import (
     ORIGINS,
     PUBLIC_URL,
     Network,
-    sslmode,
 )
+from opendesk.settings.database_url import DATABASE_URL, sslmode
 from opendesk.settings.routers import NODES, RouterNode
 from opendesk.settings.secret import Secret
 from opendesk.settings.values import (

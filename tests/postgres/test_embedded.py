@@ -1,5 +1,5 @@
 """The embedded server's life, lived for real: on data directories of its own, killed, crowded, misplaced."""
-# ruff: noqa: ASYNC110, ASYNC220, ASYNC240 - other processes and the disk are what is looked at; nobody else is kept waiting
+# ruff: noqa: ASYNC110, ASYNC220, ASYNC221, ASYNC240 - other processes and the disk are what is looked at; nobody else is kept waiting
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -32,6 +32,9 @@ from opendesk.postgres.errors import (
 
 SERVE = Path(__file__).with_name("serve.py")
 DEADLINE_S = 60
+
+# Far from those that systems give to users.
+NO_USER = 1_234_567
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
@@ -318,6 +321,35 @@ async def test_programs_that_cannot_be_reached_are_copied_once(base: Path, monke
     assert stat.S_IMODE((base / "home").stat().st_mode) == 0o700
 
 
+@as_root
+async def test_database_that_root_put_back_is_refused_with_the_command_that_gives_it_over(
+    base: Path, data_dir: Path
+) -> None:
+    user = user_of_server(data_dir)
+    subprocess.run(["cp", "-r", data_dir, base / "put back"], check=True)
+    pgdata = base / "put back" / "postgres"
+    with pytest.raises(
+        DataDirUnusable, match=f"belongs to root, not to {user}, .*: chown -R {user}: '{pgdata}'$"
+    ) as told:
+        async with embedded_server(base / "put back"):
+            pass
+    subprocess.run(["sh", "-c", str(told.value).partition("give it over: ")[2]], check=True)
+    async with embedded_server(base / "put back") as conninfo:
+        assert await ask(conninfo, "SELECT 1") == 1
+
+
+@as_root
+async def test_user_that_the_system_does_not_know_is_told_what_to_do(base: Path) -> None:
+    (base / "data").mkdir(mode=0o700)
+    os.chown(base / "data", NO_USER, NO_USER)
+    with pytest.raises(
+        DataDirUnusable, match=rf"user id {NO_USER}, .*no entry in /etc/passwd: run OpenDesk as a user that has"
+    ):
+        async with embedded_server(base / "data"):
+            pass
+    assert not any(DataDir.at(base / "data").leftovers())
+
+
 async def test_no_programs_is_said_with_the_way_out(base: Path) -> None:
     with pytest.raises(BinariesMissing, match=r"install a server.*DATABASE_URL"):
         async with embedded_server(base / "data", binaries=base):
@@ -419,6 +451,21 @@ async def test_making_that_was_killed_leaves_nothing_half(base: Path) -> None:
     assert not folder.pgdata.exists()
     async with embedded_server(folder.root) as conninfo:
         assert await ask(conninfo, "SELECT 1") == 1
+    assert not any(folder.leftovers())
+
+
+async def test_making_that_was_cancelled_leaves_nothing(base: Path) -> None:
+    folder = DataDir.at(base / "data")
+
+    async def make() -> None:
+        async with embedded_server(folder.root):
+            pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(make)
+        await eventually(lambda: any((new / "PG_VERSION").exists() for new in folder.leftovers()))
+        nursery.cancel_scope.cancel()
+    assert not folder.pgdata.exists()
     assert not any(folder.leftovers())
 
 

@@ -1,22 +1,28 @@
 """The commands, with a daemon beside them and without: they teach, they work, and what goes wrong is one clear line."""
 
+from collections.abc import Callable
 from functools import partial
 import json
+import os
 from pathlib import Path
 import re
 import socket
+import sys
 from typing import Any, Final
 
+import click
 from click.testing import CliRunner
 import psycopg
+from psycopg.conninfo import make_conninfo
 import pytest
 import trio
 
 from opendesk.cli import COMMANDS, group
+from opendesk.cli.common import plain_failures
 from opendesk.postgres.driver import TrioConnection
 from tests.system.commands import Done, opendesk
 from tests.system.conftest import Start
-from tests.system.daemon import database_of, environment, url_of
+from tests.system.daemon import COMMAND, database_of, environment, url_of
 from tests.system.people import PASSWORD, good, register, rent, settle_in
 
 SUBCOMMANDS: Final = (
@@ -56,6 +62,17 @@ def test_without_a_command_all_are_listed() -> None:
         ["admin", "create", "not-an-address", "--password-stdin"],
         ["admin", "create", "a@b.c", "--password-stdin", "--username", "ab"],
         ["admin", "create", "a@b.c", "--password-stdin", "--username", "x" * 31],
+        ["admin", "ban", "\udcff"],
+        ["admin", "unban", "\udcff"],
+        ["admin", "create", "a@b.c", "--password-stdin", "--username", "abc\udcff"],
+        ["wallet", "credit", "\udcff", "5"],
+        ["wallet", "debit", "\udcff", "5"],
+        ["wallet", "debit", "a@b.c", "5", "--reason", "\udcff"],
+        ["migrate", "--grant", "\udcff"],
+        ["migrate", "--grant", ""],
+        ["migrate", "--grant", "public"],
+        ["demo", "--seconds", "nan"],
+        ["demo", "--seconds", "inf"],
         ["wallet", "credit", "a@b.c"],
         ["wallet", "credit", "a@b.c", "1.5"],
         ["wallet", "credit", "a@b.c", "0"],
@@ -80,6 +97,26 @@ def test_faulty_settings_are_all_told_with_code_2(command: str) -> None:
     done = CliRunner().invoke(group, command.split(), env=environment({"PORT": "x", "CURRENCY": "y"}))
     assert (done.exit_code, done.stdout) == (2, "")
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["PORT", "CURRENCY"]
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate", "ledger verify"])
+async def test_a_database_url_that_does_not_parse_is_a_faulty_setting(folder: Path, command: str) -> None:
+    url = "postgresql://boss:TOPSECRET pw@127.0.0.1:1/od"
+    done = await opendesk(*command.split(), data_dir=folder, DATABASE_URL=url, PORT="x")
+    assert (done.code, done.out, "TOPSECRET" in done.err) == (2, "", False)
+    assert [line.split(":")[0] for line in done.err.splitlines()] == ["PORT", "DATABASE_URL"]
+
+
+def test_what_psycopg_cannot_read_to_connect_by_is_one_line_without_it() -> None:
+    said = pytest.raises(click.ClickException, match="the database can't be connected to: DATABASE_URL")
+    with said as caught, plain_failures():
+        make_conninfo("postgresql://boss:TOPSECRET pw@127.0.0.1:1/od", sslmode="require")
+    assert "TOPSECRET" not in caught.value.message
+
+
+async def test_a_statement_of_ours_that_is_wrong_keeps_its_traceback(conn: TrioConnection) -> None:
+    with pytest.raises(psycopg.ProgrammingError, match="placeholder"), plain_failures():
+        await conn.execute("SELECT %s", (1, 2))
 
 
 @pytest.mark.parametrize("command", ["serve", "migrate", "ledger verify", "admin ban a@b.c"])
@@ -207,6 +244,38 @@ async def test_books_that_were_tampered_with_are_found_out(start: Start, data_di
 
 
 # ---- what goes wrong
+
+
+# Its standard output is the descriptor that comes first (a shell's `| true` would get the test's signals).
+WITH_STDOUT: Final = "import os, sys; os.dup2(int(sys.argv[1]), 1); os.execv(sys.argv[2], sys.argv[2:])"
+
+
+def pipe_that_nobody_reads() -> int:
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def full_disk() -> int:
+    if sys.platform != "linux":
+        pytest.skip("only Linux has /dev/full")
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("stdout", [pipe_that_nobody_reads, full_disk])
+async def test_a_daemon_whose_welcome_is_lost_serves(start: Start, data_dir: Path, stdout: Callable[[], int]) -> None:
+    out = stdout()
+    command = (sys.executable, "-c", WITH_STDOUT, str(out), *COMMAND, "serve")
+    daemon = await start(data_dir, command=command, pass_fds=(out,))
+    os.close(out)
+    good(await daemon.http.get("/health/ready"))
+    assert await daemon.stop() == 0
+
+
+async def test_a_daemon_without_a_standard_output_serves(start: Start, data_dir: Path) -> None:
+    daemon = await start(data_dir, command=("sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, "serve"))
+    good(await daemon.http.get("/health/ready"))
+    assert await daemon.stop() == 0
 
 
 async def fails_in_one_line(expected: str, *command: str, **place: Any) -> None:

@@ -37,6 +37,20 @@ class Account:
         except KeyError:
             return f"user {self.uid}"
 
+    @property
+    def has_entry(self) -> bool:
+        """Whether the system knows its name, which `initdb` asks for. A container's `--user 12345` mostly has none."""
+        try:
+            pwd.getpwuid(self.uid)
+        except KeyError:
+            return False
+        return True
+
+    @property
+    def as_owner(self) -> str:
+        """How `chown` takes it."""
+        return f"{self}:" if self.has_entry else f"{self.uid}:{self.gid}"
+
     def can_enter(self, folder: Path) -> bool:
         return self._can("x", folder)
 

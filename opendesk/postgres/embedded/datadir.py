@@ -3,7 +3,7 @@
 data directory/          the server's user's, mode 0700, where we made it
   opendesk.lock          held for as long as somebody runs the server
   postgres/              PostgreSQL's own (PGDATA), with its socket
-  postgres.new-…/        one that is being made; left over only if we were killed meanwhile
+  postgres.new-…/        one that is being made; left over if we were killed meanwhile, or a child of initdb's still wrote there
   programs/              a copy of PostgreSQL's programs, where the server's user can't reach the originals
 """
 
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import fcntl
 import os
 from pathlib import Path
+import shlex
 import shutil
 import tempfile
 from typing import Final
@@ -96,10 +97,16 @@ def prepare(folder: DataDir, account: Account) -> None:
             f"{folder.root} can't be written by {account}: set OPENDESK_DATA_DIR to a folder that can"
         )
     if folder.pgdata.exists() and folder.pgdata.stat().st_uid != account.uid:
-        owner = Account(folder.pgdata.stat().st_uid, 0)
-        raise DataDirUnusable(
-            f"{folder.pgdata} belongs to {owner}, not to {account}: run OpenDesk as {owner} or as root"
-        )
+        raise _belongs_to_another(folder.pgdata, account)
+
+
+def _belongs_to_another(pgdata: Path, account: Account) -> DataDirUnusable:
+    """PostgreSQL wants to own its folder. Root's is what a copy that root put back with `cp -r` is."""
+    owner = Account(pgdata.stat().st_uid, pgdata.stat().st_gid)
+    way_out = f"run OpenDesk as {owner} or as root"
+    if owner.uid == 0:
+        way_out = f"as root, give it over: chown -R {account.as_owner} {shlex.quote(str(pgdata))}"
+    return DataDirUnusable(f"{pgdata} belongs to {owner}, not to {account}, whom PostgreSQL runs as: {way_out}")
 
 
 def _make(root: Path, account: Account) -> None:
@@ -180,10 +187,19 @@ async def initialize(folder: DataDir, binaries: Binaries, account: Account) -> N
         return
     if folder.pgdata.exists() and any(folder.pgdata.iterdir()):
         raise DataDirUnusable(f"{folder.pgdata} is not empty and not a database of PostgreSQL's: move it away")
+    if not account.has_entry:
+        raise DataDirUnusable(
+            f"PostgreSQL's initdb makes no database for user id {account.uid}, which has no entry in /etc/passwd: run OpenDesk as a user "
+            f"that has one, and that owns {folder.root}, or set DATABASE_URL to a server that runs"
+        )
     new = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=folder.root))
-    os.chown(new, account.uid, account.gid)
-    await _make_database(new, binaries, account)
-    _put_in_place(new, folder)
+    try:
+        os.chown(new, account.uid, account.gid)
+        await _make_database(new, binaries, account)
+        _put_in_place(new, folder)
+    except BaseException:  # being told to stop, too
+        _remove_leftovers(folder)
+        raise
 
 
 async def _make_database(pgdata: Path, binaries: Binaries, account: Account) -> None:
