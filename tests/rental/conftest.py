@@ -1,4 +1,4 @@
-"""The rental tests stand on PostgreSQL; after each that asks for `books`, the books are proven."""
+"""The rental tests stand on PostgreSQL; after each with the mark `books`, the books are proven."""
 
 from collections.abc import AsyncIterator
 
@@ -9,10 +9,11 @@ from tests.rental.builders import Stage, assert_books_are_right, set_stage
 
 
 @pytest.fixture
-async def books(conn: TrioConnection) -> AsyncIterator[None]:
-    """The ledger is right at the end of the test."""
-    yield
-    await assert_books_are_right(conn)
+async def conn(conn: TrioConnection, request: pytest.FixtureRequest) -> AsyncIterator[TrioConnection]:
+    """With the mark `books`, the ledger is right at the end of the test. (An async fixture that is only marked as used would not run.)"""
+    yield conn
+    if request.node.get_closest_marker("books") is not None:
+        await assert_books_are_right(conn)
 
 
 @pytest.fixture

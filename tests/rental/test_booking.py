@@ -51,7 +51,7 @@ from tests.rental.builders import (
     status_of,
 )
 
-pytestmark = pytest.mark.usefixtures("books")
+pytestmark = pytest.mark.books
 
 NONE, HOST, CLIENT, PLATFORM = FailureReason
 

@@ -34,7 +34,7 @@ from tests.rental.builders import (
     rent,
 )
 
-pytestmark = pytest.mark.usefixtures("books")
+pytestmark = pytest.mark.books
 
 REQUEST = WebRequest("POST", "/sessions/…/end", (), {}, b"", "127.0.0.1", "a-request")
 SILENT = 5 * MINUTE

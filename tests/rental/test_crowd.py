@@ -32,7 +32,7 @@ from tests.rental.builders import (
 )
 from tests.rental.racing import DEADLINE_S, outcome, silent, time_out, with_settings
 
-pytestmark = pytest.mark.usefixtures("books")
+pytestmark = pytest.mark.books
 
 
 @frozen

@@ -43,7 +43,7 @@ from tests.rental.builders import (
     status_of,
 )
 
-pytestmark = pytest.mark.usefixtures("books")
+pytestmark = pytest.mark.books
 
 NONE, HOST, CLIENT, PLATFORM = FailureReason
 

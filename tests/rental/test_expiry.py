@@ -42,7 +42,7 @@ from tests.rental.builders import (
 )
 from tests.rental.racing import DEADLINE_S
 
-pytestmark = pytest.mark.usefixtures("books")
+pytestmark = pytest.mark.books
 
 NONE, HOST, CLIENT, PLATFORM = FailureReason
 

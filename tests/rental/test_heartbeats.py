@@ -38,7 +38,7 @@ from tests.rental.builders import (
 )
 from tests.rental.racing import DEADLINE_S, at_once, until_one_waits
 
-pytestmark = pytest.mark.usefixtures("books")
+pytestmark = pytest.mark.books
 
 
 def of(host: Host, pc: UUID | None = None, said: str | None = None, *, version: int = 1) -> Beat:

@@ -48,7 +48,7 @@ from tests.rental.builders import (
 )
 from tests.rental.racing import DEADLINE_S, silent
 
-pytestmark = pytest.mark.usefixtures("books")
+pytestmark = pytest.mark.books
 
 NONE, HOST, CLIENT, PLATFORM = FailureReason
 

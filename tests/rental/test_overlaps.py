@@ -31,7 +31,7 @@ from tests.rental.builders import (
 )
 from tests.rental.racing import DEADLINE_S, beats, expire, give_up, outcome, silent, time_out, until_one_waits
 
-pytestmark = pytest.mark.usefixtures("books")
+pytestmark = pytest.mark.books
 
 
 @frozen

@@ -44,7 +44,7 @@ from tests.rental.racing import (
     until_one_waits,
 )
 
-pytestmark = pytest.mark.usefixtures("books")
+pytestmark = pytest.mark.books
 
 AT_ONCE = 8
 

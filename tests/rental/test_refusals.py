@@ -24,7 +24,7 @@ from tests.rental.builders import (
 )
 
 
-@pytest.mark.usefixtures("books")
+@pytest.mark.books
 class TestRefusals:
     async def test_a_transfer_that_does_not_sum_to_zero(self, conn: TrioConnection, stage: Stage) -> None:
         wallet = await account_of(conn, stage.client)
@@ -148,7 +148,7 @@ STATUSES = ("PENDING", "ACTIVE", "ENDED", "FAILED")
 NO_STEPS = [(was, to) for was in STATUSES for to in STATUSES if was != to and (was, to) not in STEPS]
 
 
-@pytest.mark.usefixtures("books")
+@pytest.mark.books
 class TestSessionsThemselves:
     @pytest.mark.parametrize(("was", "to"), NO_STEPS)
     async def test_a_step_that_does_not_exist(self, conn: TrioConnection, stage: Stage, was: str, to: str) -> None:

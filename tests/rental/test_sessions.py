@@ -40,7 +40,7 @@ from tests.rental.builders import (
     start,
 )
 
-pytestmark = pytest.mark.usefixtures("books")
+pytestmark = pytest.mark.books
 
 NONE, HOST, CLIENT, PLATFORM = FailureReason
 
