@@ -5,6 +5,7 @@ from functools import partial
 import os
 import signal
 
+from attrs import frozen
 import structlog
 import trio
 
@@ -14,6 +15,8 @@ from opendesk.ops.metrics import Metrics, PoolNumbers
 from opendesk.postgres.pool import Pool
 from opendesk.rental.timers import retention
 from opendesk.settings import Settings
+from opendesk.stream.evidence import record_presence
+from opendesk.stream.follow import follow_sessions
 from opendesk.supervise import every, keep_running, lag_canary
 from opendesk.web.http.certificate import Certificate
 from opendesk.web.http.listen import Listener, listen
@@ -61,7 +64,7 @@ async def run(
                     metrics.watch_pool(partial(_numbers, pools))
                     signals.start_soon(_wait_no_longer, stop, pools, settings)
                     services = await wire(settings, pool, upkeep, metrics, ready=partial(_parts, upkeep, stop))
-                    _start_timers(timers, services, pools, metrics, environ)
+                    _start_timers(timers, services, _Database(conninfo, pools), metrics, environ)
                     async with trio.open_nursery() as web:
                         serve = partial(_serve_web, settings, services, stop, certificate, environ)
                         urls = [_plain(url) for url in await web.start(serve)]
@@ -130,8 +133,16 @@ async def _bring_up_to_date(conninfo: str) -> None:
         log.info("database.migrated", applied=applied)
 
 
+@frozen
+class _Database:
+    """Where it is, and the pools of callers and of upkeep."""
+
+    conninfo: str
+    pools: tuple[Pool, Pool]
+
+
 def _start_timers(
-    nursery: trio.Nursery, services: Services, pools: tuple[Pool, Pool], metrics: Metrics, environ: Mapping[str, str]
+    nursery: trio.Nursery, services: Services, db: _Database, metrics: Metrics, environ: Mapping[str, str]
 ) -> None:
     def lagged(late_s: float) -> None:
         metrics.loop_lagged(late_s)
@@ -141,8 +152,12 @@ def _start_timers(
         "heartbeats": services.heartbeats.run,
         "expiry": services.expiry.run,
         "host_timeout": services.host_timeout.run,
-        "retention": partial(retention, pools[-1]),
-        "database": partial(database.watch, pools, metrics),
+        "nodes": services.nodes.run,
+        "relay_sessions": partial(follow_sessions, services.relay, partial(database.connect, db.conninfo)),
+        "relay_presence": partial(record_presence, db.pools[-1], services.relay.presences),
+        "relay_peers": services.relay.keep_alive,
+        "retention": partial(retention, db.pools[-1]),
+        "database": partial(database.watch, db.pools, metrics),
         "lag": partial(lag_canary, LAG_PERIOD_S, LAG_THRESHOLD_S, observe=lagged),
         "watchdog": partial(_feed_watchdog, environ),
     }
@@ -174,12 +189,18 @@ async def _serve_web(
     await serve_http(
         services.app,
         bind=_listening(settings, environ),
-        stop=stop.wait,
+        stop=partial(_closing_time, stop, services),
         grace_s=_grace_s(settings),
         tls=certificate,
+        upgrade=services.relay.take_over,
         origin_headers=services.responder.origins.headers,
         task_status=task_status,
     )
+
+
+async def _closing_time(stop: Stop, services: Services) -> None:
+    await stop.wait()
+    services.relay.drain()
 
 
 def _listening(settings: Settings, environ: Mapping[str, str]) -> list[Listener]:

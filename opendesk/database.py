@@ -166,6 +166,11 @@ async def open_pool(conninfo: str, settings: Settings, *, size: int | None = Non
         await pool.aclose()
 
 
+async def connect(conninfo: str) -> TrioConnection:
+    """A connection that is nobody else's, for as long as it lasts: to listen on."""
+    return await TrioConnection.connect(with_options(_with_limits(conninfo), search_path="opendesk"), autocommit=True)
+
+
 def _with_limits(conninfo: str) -> str:
     given = conninfo_to_dict(conninfo)
     missing = {name: limit for name, limit in TRANSPORT.items() if name not in given}

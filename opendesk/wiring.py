@@ -2,8 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
+from functools import partial
+from ipaddress import ip_network
 import secrets as random
 from typing import Final
+from uuid import uuid4
 
 from attrs import frozen
 
@@ -15,12 +18,20 @@ from opendesk.rental.heartbeats import Heartbeats
 from opendesk.rental.timers import Expiry, HostTimeout, Periods
 from opendesk.settings import Settings
 from opendesk.settings.secret import any_matches
+from opendesk.stream import api as stream
+from opendesk.stream import rooms_api
+from opendesk.stream import tokens as stream_tokens
+from opendesk.stream.figures import RelayFigures
+from opendesk.stream.nodes import Nodes
+from opendesk.stream.relay import Relay, RelayLimits
+from opendesk.stream.room import RoomLimits
 from opendesk.web import health
 from opendesk.web.app import Application, make_app
 from opendesk.web.auth import Passwords, Tokens, utc_now
 from opendesk.web.endpoint import Api, Endpoint
+from opendesk.web.http.door import Upgrade
 from opendesk.web.openapi import document
-from opendesk.web.responder import Origins, Proxies, Responder
+from opendesk.web.responder import UNIX, Origins, Proxies, Responder, folded
 from opendesk.web.wire import dump_json
 
 # RFC 7518, section 3.2: a key for HS256 has at least the size of the hash.
@@ -47,6 +58,8 @@ class Services:
     heartbeats: Heartbeats
     host_timeout: HostTimeout
     expiry: Expiry
+    nodes: Nodes
+    relay: Relay
     calls: tuple[Endpoint, ...]
     responder: Responder
 
@@ -76,8 +89,18 @@ async def wire(
         clock=utc_now,
         listening_since=host_timeout.listening_since,
     )
+    nodes = Nodes(upkeep, uuid4())
+    await nodes.beat()  # before anybody is sent to it
+    stream_key = await _shared_key(pool, "stream", stream_tokens.KEY_BYTES)
+    proxies = Proxies(settings.trusted_proxies)
+    relay = Relay(pool, stream_key, _relay_limits(settings), partial(_relay_caller, proxies))
+    metrics.registry.register(RelayFigures(relay))
     calls = all_endpoints(
-        rental.endpoints(api),
+        (
+            *rental.endpoints(api),
+            *stream.endpoints(_stream(settings, stream_key, nodes, metrics)),
+            *rooms_api.endpoints(relay),
+        ),
         health.Health(
             parts=ready,
             metrics=metrics,
@@ -88,15 +111,15 @@ async def wire(
     responder = Responder(
         Api(pool, tokens, users.find_caller),
         Origins(frozenset(settings.cors_origins)),
-        Proxies(settings.trusted_proxies),
+        proxies,
         metrics,
     )
-    return Services(make_app(calls, responder), heartbeats, host_timeout, expiry, calls, responder)
+    return Services(make_app(calls, responder), heartbeats, host_timeout, expiry, nodes, relay, calls, responder)
 
 
-def all_endpoints(rental_calls: tuple[Endpoint, ...], shown: health.Health) -> tuple[Endpoint, ...]:
+def all_endpoints(calls: tuple[Endpoint, ...], shown: health.Health) -> tuple[Endpoint, ...]:
     """Every call, the document of them all among them."""
-    calls = (*rental_calls, *health.endpoints(shown))
+    calls = (*calls, *health.endpoints(shown))
     shown.document = dump_json(document(calls))
     return calls
 
@@ -112,12 +135,48 @@ async def _keep_currency(settings: Settings, pool: Pool) -> None:
 async def _jwt_secret(settings: Settings, pool: Pool) -> bytes:
     if settings.jwt_secret is not None:
         return settings.jwt_secret.reveal_bytes()
-    values = {"name": "jwt", "value": random.token_bytes(_JWT_SECRET_BYTES)}
+    return await _shared_key(pool, "jwt", _JWT_SECRET_BYTES)
+
+
+async def _shared_key(pool: Pool, name: str, size_bytes: int) -> bytes:
+    values = {"name": name, "value": random.token_bytes(size_bytes)}
     async with pool.connection() as conn:
         # A row that another daemon is just inserting is seen by the second look.
         row = await conn.fetch_one(_KEEP_KEY, values) or await conn.fetch_one(_KEEP_KEY, values)
     assert row is not None
     return bytes(row[0])
+
+
+def _stream(settings: Settings, key: bytes, nodes: Nodes, metrics: Metrics) -> stream.Stream:
+    return stream.Stream(
+        key=key,
+        node=nodes.own,
+        public_url=settings.public_url,
+        token_ttl_ms=settings.stream_token_ttl_ms,
+        metrics=metrics,
+    )
+
+
+def _relay_limits(settings: Settings) -> RelayLimits:
+    return RelayLimits(
+        attempts=settings.relay_connect_limit,
+        attempts_window_s=settings.relay_connect_window_ms / 1000,
+        room=RoomLimits(
+            clients=settings.relay_max_clients_per_room,
+            host_bytes_per_s=settings.relay_host_max_bytes_per_sec,
+            client_messages_per_s=settings.relay_client_max_messages_per_sec,
+            message_bytes=settings.relay_max_message_bytes,
+            queue_bytes=settings.relay_client_queue_bytes,
+        ),
+    )
+
+
+def _relay_caller(proxies: Proxies, upgrade: Upgrade) -> str:
+    """Whose attempts are counted together: an address; of IPv6 a /64, of which any subscriber has one to move about in."""
+    forwarded = upgrade.head.field(b"x-forwarded-for")
+    peer = folded(upgrade.client[0]) if upgrade.client else UNIX
+    address, _ = proxies.caller(peer, None if forwarded is None else forwarded.decode("latin-1"))
+    return str(ip_network((address, 64), strict=False)) if ":" in address else address
 
 
 def _terms(settings: Settings) -> rental.Terms:

@@ -91,6 +91,20 @@ $$;
 
 
 --
+-- Name: tell_session_status(); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.tell_session_status() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_notify('opendesk_sessions', NEW.id || ' ' || NEW.status);
+    RETURN NULL;
+END
+$$;
+
+
+--
 -- Name: uuid7(); Type: FUNCTION; Schema: opendesk; Owner: -
 --
 
@@ -281,6 +295,17 @@ WITH (fillfactor='80');
 
 
 --
+-- Name: relay_nodes; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.relay_nodes (
+    id uuid NOT NULL,
+    alive_until timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+
+--
 -- Name: secrets; Type: TABLE; Schema: opendesk; Owner: -
 --
 
@@ -322,6 +347,9 @@ CREATE TABLE opendesk.sessions (
     client_credit bigint,
     retained bigint,
     refunded bigint DEFAULT 0 NOT NULL,
+    stream_expires_at timestamp with time zone,
+    stream_node uuid,
+    stream_url text,
     CONSTRAINT sessions_check CHECK (((minutes_used >= 0) AND (minutes_used <= minutes_purchased))),
     CONSTRAINT sessions_claimed_failure_reason_check CHECK ((claimed_failure_reason = ANY (ARRAY['NONE'::text, 'HOST'::text, 'CLIENT'::text, 'PLATFORM'::text]))),
     CONSTRAINT sessions_client_credit_check CHECK ((client_credit >= 0)),
@@ -344,9 +372,24 @@ END),
     CONSTRAINT sessions_refunded_check CHECK ((refunded >= 0)),
     CONSTRAINT sessions_retained_check CHECK ((retained >= 0)),
     CONSTRAINT sessions_started CHECK (((status <> 'ACTIVE'::text) OR ((start_at IS NOT NULL) AND (end_at IS NOT NULL)))),
-    CONSTRAINT sessions_status_check CHECK ((status = ANY (ARRAY['PENDING'::text, 'ACTIVE'::text, 'ENDED'::text, 'FAILED'::text])))
+    CONSTRAINT sessions_status_check CHECK ((status = ANY (ARRAY['PENDING'::text, 'ACTIVE'::text, 'ENDED'::text, 'FAILED'::text]))),
+    CONSTRAINT sessions_stream CHECK ((num_nonnulls(stream_expires_at, stream_node, stream_url) = ANY (ARRAY[0, 3])))
 )
 WITH (fillfactor='80');
+
+
+--
+-- Name: stream_presence; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.stream_presence (
+    session_id uuid NOT NULL,
+    host_down_since timestamp with time zone,
+    client_up_since timestamp with time zone,
+    last_byte_at timestamp with time zone,
+    seen_at timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
 
 
 --
@@ -479,6 +522,14 @@ ALTER TABLE ONLY opendesk.pcs
 
 
 --
+-- Name: relay_nodes relay_nodes_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.relay_nodes
+    ADD CONSTRAINT relay_nodes_pkey PRIMARY KEY (id);
+
+
+--
 -- Name: secrets secrets_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
 --
 
@@ -492,6 +543,14 @@ ALTER TABLE ONLY opendesk.secrets
 
 ALTER TABLE ONLY opendesk.sessions
     ADD CONSTRAINT sessions_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: stream_presence stream_presence_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.stream_presence
+    ADD CONSTRAINT stream_presence_pkey PRIMARY KEY (session_id);
 
 
 --
@@ -714,6 +773,13 @@ CREATE TRIGGER sessions_terms BEFORE UPDATE ON opendesk.sessions FOR EACH ROW WH
 
 
 --
+-- Name: sessions sessions_told; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER sessions_told AFTER UPDATE OF status ON opendesk.sessions FOR EACH ROW WHEN (((old.status IS DISTINCT FROM new.status) AND (new.stream_expires_at IS NOT NULL))) EXECUTE FUNCTION opendesk.tell_session_status();
+
+
+--
 -- Name: transfers transfers_final; Type: TRIGGER; Schema: opendesk; Owner: -
 --
 
@@ -813,6 +879,14 @@ ALTER TABLE ONLY opendesk.sessions
 
 ALTER TABLE ONLY opendesk.sessions
     ADD CONSTRAINT sessions_pc_id_fkey FOREIGN KEY (pc_id) REFERENCES opendesk.pcs(id);
+
+
+--
+-- Name: stream_presence stream_presence_session_id_fkey; Type: FK CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.stream_presence
+    ADD CONSTRAINT stream_presence_session_id_fkey FOREIGN KEY (session_id) REFERENCES opendesk.sessions(id);
 
 
 --

@@ -22,8 +22,8 @@ from opendesk.wiring import CannotStart
 
 log = structlog.get_logger()
 
-# Twice what all connections and everything else take (web/http/limits.py).
-DESCRIPTORS: Final = 16_384
+# What all connections, WebSockets and everything else take (web/http/limits.py), and a fifth more.
+DESCRIPTORS: Final = 20_480
 
 _WELCOME = """
 OpenDesk listens at {urls}

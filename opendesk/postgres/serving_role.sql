@@ -13,4 +13,5 @@ GRANT SELECT, INSERT, UPDATE ON opendesk.users, opendesk.hosts, opendesk.pcs, op
    TO :"role";
 
 -- What is forgotten in time.
-GRANT SELECT, INSERT, UPDATE, DELETE ON opendesk.login_attempts, opendesk.idempotency_keys TO :"role";
+GRANT SELECT, INSERT, UPDATE, DELETE ON opendesk.login_attempts, opendesk.idempotency_keys, opendesk.relay_nodes,
+      opendesk.stream_presence TO :"role";

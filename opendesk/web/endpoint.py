@@ -50,6 +50,9 @@ class WebRequest:
     address: str
     request_id: str
     hearsay: bool = False  # it carries another's address, on the word of nobody we trust
+    # How the caller came here, a trusted proxy's word first. `host` is what was sent, port and all; "" if nothing was.
+    scheme: str = "http"
+    host: str = ""
 
 
 def _nothing() -> None:

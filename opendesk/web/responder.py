@@ -30,6 +30,8 @@ MAX_QUERY_FIELDS: Final = 20
 # What stands for the address of a Unix socket's other end.
 UNIX: Final = "unix"
 
+_SCHEMES: Final = ("http", "https")
+
 _EXPOSED: Final = "X-Request-ID, Idempotent-Replayed, Retry-After"
 _PREFLIGHT_AGE_S: Final = 600
 
@@ -91,8 +93,17 @@ class Proxies:
             hop = hops.pop()
             if not _is_address(hop):
                 return address, True
-            address = _folded(hop)
+            address = folded(hop)
         return address, not self.trusts(peer)
+
+    def asked_at(self, peer: str, scheme: str, headers: Mapping[str, str]) -> tuple[str, str]:
+        """Scheme and host that the caller asked. Of several proxies' words the nearest one's counts: what is before it, anybody may have sent."""
+        host = headers.get("host", "")
+        proto, forwarded = headers.get("x-forwarded-proto"), headers.get("x-forwarded-host")
+        if (proto is None and forwarded is None) or not self.trusts(peer):
+            return scheme, host
+        told = _last(proto).lower()
+        return told if told in _SCHEMES else scheme, _last(forwarded) or host
 
     def trusts(self, address: str) -> bool:
         if address == UNIX:
@@ -100,7 +111,11 @@ class Proxies:
         return _is_address(address) and any(ip_address(address) in network for network in self.trusted)
 
 
-def _folded(text: str) -> str:
+def _last(forwarded: str | None) -> str:
+    return (forwarded or "").rpartition(",")[2].strip()
+
+
+def folded(text: str) -> str:
     """An IPv4 address that came through an IPv6 socket as what it is."""
     if not _is_address(text):
         return text
@@ -121,7 +136,9 @@ def web_request(
 ) -> WebRequest:
     headers = _headers(scope["headers"])
     client = scope.get("client")
-    address, hearsay = proxies.caller(_folded(client[0]) if client else UNIX, headers.get("x-forwarded-for"))
+    peer = folded(client[0]) if client else UNIX
+    address, hearsay = proxies.caller(peer, headers.get("x-forwarded-for"))
+    scheme, host = proxies.asked_at(peer, scope.get("scheme", "http"), headers)
     return WebRequest(
         method=scope["method"],
         path=scope["path"],
@@ -130,6 +147,8 @@ def web_request(
         body=body,
         address=address,
         hearsay=hearsay,
+        scheme=scheme,
+        host=host,
         request_id=request_id(headers.get("x-request-id")),
     )
 

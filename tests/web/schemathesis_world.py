@@ -94,6 +94,7 @@ FITTING: Final[dict[str, Fit]] = {
     "POST /sessions/{id}/end": of_a_session("start"),
     "POST /sessions/{id}/cancel": of_a_session(),
     "POST /sessions/{id}/refund": of_a_session("start", "end"),
+    "POST /sessions/{id}/stream/start": of_a_session(),
 }
 
 
@@ -108,6 +109,7 @@ def make_rentable() -> None:
         "UPDATE sessions SET created_at = created_at - interval '1 day' WHERE client_user_id = %s", [PERSON]
     )
     DATABASE.execute(
-        "UPDATE pcs SET status = 'ONLINE', taken_off = false, deleted_at = NULL, price_per_hour = 2400 WHERE id = %s",
+        """UPDATE pcs SET status = 'ONLINE', taken_off = false, deleted_at = NULL, price_per_hour = 2400, connection_host = '203.0.113.7'
+            WHERE id = %s""",
         [PC],
     )

@@ -227,6 +227,7 @@ async def _served(
             bind=["127.0.0.1:0"],
             stop=stop.wait,
             grace_s=1,
+            upgrade=services.relay.take_over,
             origin_headers=services.responder.origins.headers,
         )
         (url,) = await nursery.start(serve)

@@ -35,7 +35,7 @@ class Scene:
 
 async def scene(site: Site, *, active: bool) -> Scene:
     host, ana = await site.host(), await site.user(money=10_000)
-    pc = await site.pc(host)
+    pc = await site.pc(host, connectionHost="203.0.113.7")
     session = await (site.running if active else site.reserved)(ana, pc)
     other = await site.host()
     await site.pc(other)
@@ -81,6 +81,8 @@ GUARDED = [
     g("POST /sessions/{id}/start", "client admin"),
     g("POST /sessions/{id}/end", "client host admin", {}, active=True),
     g("POST /sessions/{id}/cancel", "client admin"),
+    g("POST /sessions/{id}/stream/start", "client host"),
+    g("GET /stream/rooms", "admin"),
     g("POST /sessions/{id}/refund", "admin", {"amount": 1, "reason": "GOODWILL"}),
 ]
 # What a permitted caller is told where the scene itself doesn't allow it.

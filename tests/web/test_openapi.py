@@ -38,6 +38,10 @@ SHAPES = {
     "SessionCreated": "session code",
     "SessionEnded": "session settlement",
     "TxAnswer": "tx balance",
+    "StreamStarted": "sessionId sessionStatus streamState host videoPort inputPort streamId token tokenExpiresAt connectAddress transport",
+    "Transport": "recommended relay lan",
+    "RelayWay": "mode url roleClient roleHost sessionId streamId token tokenExpiresAt",
+    "LanWay": "mode host videoPort inputPort",
 }
 MONEY = {"pricePerHour", "priceTotal", "amount", "balance", *SHAPES["Settlement"].split()} - {"currency"}
 
@@ -203,7 +207,7 @@ async def _a_day(site: Site) -> None:
     for method, path, body in [
         ("POST", "/pcs", {**PC, "localPcId": "1"}),
         ("PUT", f"/pcs/{pc}", PC),
-        ("POST", f"/pcs/{pc}/network", {"networkProvider": "DIRECT"}),
+        ("POST", f"/pcs/{pc}/network", {"networkProvider": "RELAY"}),
         ("GET", f"/pcs/{pc}", None),
         ("GET", f"/hosts/{host.host_id}/pcs", None),
         ("POST", f"/hosts/{host.host_id}/heartbeat", {}),
@@ -214,6 +218,8 @@ async def _a_day(site: Site) -> None:
     await ana.get(f"/wallets/{ana.id}/transactions")
     await ana.post(f"/sessions/{await site.reserved(ana, pc)}/cancel")
     session = await site.running(ana, pc)
+    await ana.post(f"/sessions/{session}/stream/start")
+    await admin.get("/stream/rooms")
     await ana.post(f"/sessions/{session}/end")
     await admin.post(f"/sessions/{session}/refund", json={"amount": 1, "reason": "GOODWILL"})
     await ana.get(f"/sessions/{session}")

@@ -168,8 +168,18 @@ class Connection:
 
     async def _offer(self, head: Head) -> None:
         upgrade = Upgrade(self._transport.stream, head, self._reader.rest, self._transport.client)
-        if self._door.upgrade is None or not await self._door.upgrade(upgrade):
-            raise NotFound("there is no WebSocket here")
+        door = self._door
+        if door.upgraded >= self._limits.upgraded:
+            raise Overloaded(retry_after_s=5)
+        # From here on it is no connection that waits for requests, and takes the place of none.
+        door.open -= 1
+        door.upgraded += 1
+        try:
+            if door.upgrade is None or not await door.upgrade(upgrade):
+                raise NotFound("there is no WebSocket here")
+        finally:
+            door.open += 1
+            door.upgraded -= 1
 
     async def _call_app(self, head: Head, exchange: Exchange) -> None:
         """Raise AppFailed if the app gave no answer, ClientGone if nobody was there to take it."""

@@ -52,6 +52,7 @@ class Door:
     origin_headers: Callable[[str | None], Headers] = lambda _: ()
     draining: bool = False
     open: int = 0
+    upgraded: int = 0
     # Who waits, longest first, with the scope that ends the wait.
     waiting: dict[Waiting, trio.CancelScope] = field(factory=dict)
     _full: Seldom = field(factory=Seldom)

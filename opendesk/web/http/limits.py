@@ -2,7 +2,7 @@
 
 import resource
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -17,6 +17,8 @@ class Limits:
 
     # Each costs a descriptor and 10 KiB, more with TLS. One more takes the place of the one that has been waiting longest for a request.
     connections: int = 4096
+    # WebSockets that were taken over: 5,000 sessions with a host and a client each, and some more. They are not counted in the above.
+    upgraded: int = 12_000
     # Connections over the limit that are being told so (503). More than these are closed without a word.
     turned_away: int = 64
     # A client that stays for good would never feel a new certificate, or a second daemon behind the same name.
@@ -49,9 +51,11 @@ class Limits:
     # What is thrown away meanwhile: the rest of a body that was refused.
     linger_bytes: int = 8 * MIB
 
-    def within_descriptors(self) -> int:
-        """How many connections this process may really hold: each needs a file descriptor."""
+    def within_descriptors(self) -> "Limits":
+        """The same with no more connections than this process may really hold: each needs a file descriptor."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft == resource.RLIM_INFINITY:
-            return self.connections
-        return max(1, min(self.connections, soft - _OTHER_DESCRIPTORS - self.turned_away))
+        spare = soft - _OTHER_DESCRIPTORS - self.turned_away
+        if soft == resource.RLIM_INFINITY or spare >= self.connections + self.upgraded:
+            return self
+        connections = max(1, min(self.connections, spare // 2))
+        return evolve(self, connections=connections, upgraded=max(1, min(self.upgraded, spare - connections)))

@@ -12,7 +12,6 @@ import time
 from types import FunctionType
 from typing import Any, Final, cast
 
-from attrs import evolve
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config, Sockets
 from hypercorn.logging import Logger
@@ -83,12 +82,16 @@ async def _closing_time(stop: Callable[[], Awaitable[None]], door: Door) -> None
 
 
 def _possible(limits: Limits) -> Limits:
-    connections = limits.within_descriptors()
-    if connections < limits.connections:
+    possible = limits.within_descriptors()
+    if possible != limits:
         log.warning(
-            "http.few_descriptors", connections=connections, wanted=limits.connections, remedy="raise ulimit -n"
+            "http.few_descriptors",
+            connections=possible.connections,
+            websockets=possible.upgraded,
+            wanted=limits.connections + limits.upgraded,
+            remedy="raise ulimit -n",
         )
-    return evolve(limits, connections=connections)
+    return possible
 
 
 def _worker_serve(tcp_server: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:

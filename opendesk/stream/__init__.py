@@ -1,0 +1,1 @@
+"""How a host's picture reaches its client."""

@@ -1,0 +1,40 @@
+"""What becomes of sessions, told by the database: at once by NOTIFY, and by a slow look at it should that get lost."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Final
+
+import psycopg
+import structlog
+import trio
+
+from opendesk.postgres.driver import TrioConnection
+from opendesk.stream import states
+from opendesk.stream.relay import Relay
+
+log = structlog.get_logger()
+
+# A notification is as good as never lost, but for those while the connection was away: after that there is a look at once.
+LOOK_EVERY_S: Final = 5.0
+# After the database was away.
+RETRY_S: Final = 1.0
+
+
+async def follow_sessions(relay: Relay, connect: Callable[[], Awaitable[TrioConnection]]) -> None:
+    while True:
+        try:
+            async with await connect() as conn:
+                await conn.run(f"LISTEN {states.CHANNEL}")
+                while True:
+                    await relay.look_again(list(relay.rooms))
+                    await _hear(conn, relay)
+        except psycopg.OperationalError as error:
+            log.warning("relay.not_listening", error=repr(error))
+            await trio.sleep(RETRY_S)
+
+
+async def _hear(conn: TrioConnection, relay: Relay) -> None:
+    async with aclosing(conn.notifies(timeout=LOOK_EVERY_S)) as notifications:
+        async for notification in notifications:
+            if (told := states.told(notification.payload)) is not None:
+                relay.session_is(*told)

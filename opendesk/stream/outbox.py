@@ -1,0 +1,157 @@
+"""What one client is still to be sent: passed on at once while it keeps up, whole messages in a bounded queue while it doesn't.
+
+Pure: it is told what came from the host and how much the socket took, and says what is to be sent next. What is on the wire is finished
+first; then go words of our own, which overtake queued pictures; then the queue. Nothing of ours goes into the midst of a message.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import define, field
+
+from opendesk.stream.frames import Burst, Part
+
+# What a piece takes besides its bytes: else a queue of empty fragments would hold twenty times its limit.
+PIECE_BYTES: Final = 64
+
+
+@define(eq=False)
+class _Message:
+    pieces: list[bytes]
+    cost: int
+    whole: bool
+
+
+@define(eq=False)
+class Outbox:
+    """Of one client. Counts what it sheds, in messages and bytes of frames."""
+
+    _limit: int  # bytes that may wait, besides the message on the wire
+    # A client that joins in the midst of a message gets the next one.
+    _skips: bool = False
+    shed_messages: int = 0
+    shed_bytes: int = 0
+    queued_bytes: int = 0  # with what their pieces take
+    _wire: deque[bytes | memoryview] = field(
+        factory=deque
+    )  # goes out before all else: a part of it may be sent already
+    _goes_on: bool = False  # the message on the wire isn't ended yet by the host
+    _winds_up: bool = False
+    _own: deque[bytes] = field(factory=deque)
+    _queue: deque[_Message] = field(factory=deque)
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing waits: a burst may be handed to the socket as it is, and then be told to `passed`."""
+        return not (self._wire or self._queue or self._own or self._skips or self._winds_up)
+
+    @property
+    def own_waiting(self) -> int:
+        """Frames of our own that aren't on the wire yet."""
+        return len(self._own)
+
+    @property
+    def may_part(self) -> bool:
+        """Between two messages: a close frame may go."""
+        return not (self._wire or self._goes_on)
+
+    def passed(self, burst: Burst, sent: int) -> None:
+        """While idle, the socket took `sent` bytes of the burst: all, or what its buffer had room for."""
+        if sent == burst.size:
+            self._goes_on = not burst.finished
+            return
+        for part in burst.parts():
+            size = _size(part.pieces)
+            if sent or not part.begins:
+                self._wire.extend(part.pieces)
+                self.sent(min(sent, size))
+                self._goes_on = not part.ends
+                sent -= min(sent, size)
+            else:
+                self._append(_Message(part.pieces, _cost(part.pieces), part.ends))
+
+    def put(self, burst: Burst) -> None:
+        """Keep the burst for later; what is too much goes, the oldest whole messages first."""
+        for part in burst.parts():
+            if part.begins:
+                self._append(_Message(part.pieces, _cost(part.pieces), part.ends))
+            else:
+                self._continue(part)
+
+    def host_left(self) -> bool:
+        """No more comes of the message under way. True if a part of it is on the wire: then its client can only be cut off."""
+        if not self._goes_on and self._queue and not self._queue[-1].whole:
+            self.queued_bytes -= self._queue.pop().cost
+        self._skips = False
+        return self._goes_on
+
+    def wind_up(self) -> None:
+        """From now on only the message on the wire is finished: then the client is parted from."""
+        self._winds_up = True
+        self._skips = self._skips or (bool(self._queue) and not self._queue[-1].whole)
+        self._queue.clear()
+        self._own.clear()
+        self.queued_bytes = 0
+
+    def say(self, frame: bytes) -> None:
+        """A whole frame of our own. Who calls bounds how many."""
+        self._own.append(frame)
+
+    def next(self) -> deque[bytes | memoryview]:
+        """What is to be sent now; nothing if all is sent, or if the host's next piece must come first. Tell `sent` how much went."""
+        if not self._wire and not self._goes_on:
+            if self._own:
+                self._wire.extend(self._own)
+                self._own.clear()
+            elif self._queue:
+                message = self._queue.popleft()
+                self.queued_bytes -= message.cost
+                self._wire.extend(message.pieces)
+                self._goes_on = not message.whole
+        return self._wire
+
+    def sent(self, count: int) -> None:
+        while count > 0:
+            piece = self._wire.popleft()
+            if count < len(piece):
+                self._wire.appendleft(memoryview(piece)[count:])
+            count -= len(piece)
+
+    def _continue(self, part: Part) -> None:
+        if self._skips:
+            self._skips = not part.ends
+        elif self._goes_on:
+            self._wire.extend(part.pieces)
+            self._goes_on = not part.ends
+        else:
+            message, cost = self._queue[-1], _cost(part.pieces)
+            message.pieces += part.pieces
+            message.cost += cost
+            message.whole = part.ends
+            self.queued_bytes += cost
+            self._shed()
+
+    def _append(self, message: _Message) -> None:
+        self._skips = self._winds_up and not message.whole
+        if self._winds_up:
+            return
+        self._queue.append(message)
+        self.queued_bytes += message.cost
+        self._shed()
+
+    def _shed(self) -> None:
+        while self.queued_bytes > self._limit:
+            oldest = self._queue.popleft()
+            self.queued_bytes -= oldest.cost
+            self.shed_messages += 1
+            self.shed_bytes += _size(oldest.pieces)
+            self._skips = not oldest.whole
+
+
+def _cost(pieces: Sequence[bytes]) -> int:
+    return _size(pieces) + PIECE_BYTES * len(pieces)
+
+
+def _size(pieces: Sequence[bytes]) -> int:
+    return sum(map(len, pieces))
