@@ -20,6 +20,7 @@ BENCHES: Final = {
     "heartbeats": ("heartbeats", "10,000 hosts beating every 10 s: CPU a beat, against one UPDATE a beat"),
     "http": ("small_get", "a small authenticated GET: CPU a request, against stock hypercorn + quart-trio"),
     "expiry": ("expiry", "20,000 sessions due at once: rows a second, and the API's p99 meanwhile"),
+    "relay": ("relay", "the stream relay: CPU a message, latency, memory, against relays on Node"),
     "start": ("starting", "cold start, warm start, resident memory when idle"),
 }
 

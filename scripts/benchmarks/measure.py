@@ -27,19 +27,23 @@ class Cpu:
 
 def cpu(daemon: psutil.Process, postmaster: psutil.Process) -> Cpu:
     """Of one process, and of all of PostgreSQL's: those that live, and those that it has seen end."""
-    own = daemon.cpu_times()
     times = postmaster.cpu_times()
     ended_s = getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-    living_s = sum(_used_s(process) for process in [postmaster, *postmaster.children(recursive=True)])
-    return Cpu(own.user + own.system, living_s + ended_s)
+    living_s = sum(_used_so_far(process) for process in [postmaster, *postmaster.children(recursive=True)])
+    return Cpu(used_s(daemon), living_s + ended_s)
 
 
-def _used_s(process: psutil.Process) -> float:
+def used_s(process: psutil.Process) -> float:
+    """Of one process, without its children."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def _used_so_far(process: psutil.Process) -> float:
     try:
-        times = process.cpu_times()
+        return used_s(process)
     except psutil.NoSuchProcess:  # ended just now: its parent has the sum
         return 0.0
-    return float(times.user + times.system)
 
 
 def percentile(values: Sequence[float], part: float = PERCENTILE) -> float:
