@@ -62,7 +62,7 @@ class Window:
             del self._count[key]
 
 
-@define
+@define(on_setattr=[])  # a use of it is an assignment: no validator has to look at each
 class Rate:
     """One socket's amount (bytes, messages) a second, by fixed windows of one second.
 

@@ -56,20 +56,21 @@ class Peer:
     _wake: trio.Event = field(factory=trio.Event)
     _life: trio.CancelScope = field(factory=trio.CancelScope)
 
-    def pass_on(self, burst: Burst) -> None:
-        """Send it at once as far as the socket takes it; the rest waits, within bounds."""
+    def pass_on(self, burst: Burst) -> bool:
+        """Send it at once as far as the socket takes it; the rest waits, within bounds. Whether all of it went."""
         if not self.outbox.is_idle:
             self.outbox.put(burst)
             self._wake.set()
-            return
+            return False
         try:
             sent = self._wire.send_now(burst.pieces)
         except Gone:
             self.cut_off("gone")
-            return
+            return True
         self.outbox.passed(burst, sent)
         if sent < burst.size:
             self._wake.set()
+        return sent == burst.size
 
     def say(self, frame: bytes) -> None:
         """Send a whole frame of our own before whatever waits."""
@@ -78,8 +79,23 @@ class Peer:
         if self.outbox.own_waiting >= MOST_OWN_FRAMES:
             self.part(TRY_AGAIN, "client_too_slow")
             return
+        at_once = self.outbox.is_idle and self.outbox.may_part
         self.outbox.say(frame)
-        self._wake.set()
+        if at_once:
+            self._say_now()
+        if not self.outbox.is_idle:
+            self._wake.set()
+
+    def _say_now(self) -> None:
+        """Without a turn of the loop for the writer, which waits for work."""
+        try:
+            self.outbox.sent(self._wire.send_now(list(self.outbox.next())))
+        except Gone:
+            self.cut_off("gone")
+
+    def give_way(self) -> None:
+        """Let others have their turn before more is read: they have something to send."""
+        self._wire.give_way()
 
     def ping(self) -> None:
         self.say(ping_frame())
@@ -154,7 +170,8 @@ class Peer:
                 else:
                     await self._wake.wait()
                     self._wake = trio.Event()
-            assert self.parting.code is not None
+            if self.parting.code is None:
+                return  # cut off while this was about to go on
             await self._send_all(close_frame(self.parting.code, self.parting.reason))
             self._said_goodbye = True
         except Gone:

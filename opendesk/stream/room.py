@@ -129,8 +129,11 @@ class Room:
         if not self.clients:
             counts.host_dropped_no_client += messages
             return
+        waiting = False
         for client in self.clients:
-            client.pass_on(burst)
+            waiting = not client.pass_on(burst) or waiting
+        if waiting:
+            peer.give_way()
         if peer.admitted.own:
             self.presence.last_byte_s = now_s
         counts.relayed_messages += messages

@@ -46,6 +46,10 @@ class Wire(Protocol):
         """Wait until some of it goes, and say how much. Raise Gone."""
         ...
 
+    def give_way(self) -> None:
+        """Let all others have a turn before the next read."""
+        ...
+
     def abort(self) -> None:
         """Make the end a reset."""
         ...
@@ -57,20 +61,32 @@ class PlainWire:
         self._fd = stream.socket.fileno()
         self._buffer = buffer
         self._reads = 0
+        self._is_empty = False  # the last read took all that was there
 
     async def receive(self) -> memoryview:
         self._reads += 1
-        if self._reads >= _READS_IN_A_ROW:
+        if self._is_empty:
+            await self._readable()
+        elif self._reads >= _READS_IN_A_ROW:
             self._reads = 0
             await trio.lowlevel.checkpoint()
         while True:
             try:
-                return self._buffer[: os.readv(self._fd, (self._buffer,))]
+                size = os.readv(self._fd, (self._buffer,))
             except BlockingIOError:
-                self._reads = 0
-                await trio.lowlevel.wait_readable(self._socket)
+                await self._readable()
             except OSError as error:
                 raise Gone from error
+            else:
+                self._is_empty = size < len(self._buffer)
+                return self._buffer[:size]
+
+    async def _readable(self) -> None:
+        self._reads = 0
+        await trio.lowlevel.wait_readable(self._socket)
+
+    def give_way(self) -> None:
+        self._reads = _READS_IN_A_ROW
 
     def send_now(self, pieces: Pieces) -> int:
         try:
@@ -117,6 +133,9 @@ class TlsWire:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             raise Gone from error
         return size
+
+    def give_way(self) -> None:
+        """Each read of TLS is a turn of the loop anyway."""
 
     def abort(self) -> None:
         _reset(self._stream.transport_stream.socket)
