@@ -20,6 +20,13 @@ from opendesk.postgres.pool import Pool, PoolStats
 from opendesk.postgres.settling import SETTLE_LIMIT_S
 from tests.postgres.lending import SLOW, Eventually, Gate, Look, Running, SessionsBecome, a_pool, answers, lend_all
 
+
+@pytest.fixture(autouse=True)
+def _distrust(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection used a moment ago is lent unseen, and these tests may take less than that moment."""
+    monkeypatch.setattr("opendesk.postgres.pool.TRUSTED_S", 0.0)
+
+
 # A server that goes away
 
 
