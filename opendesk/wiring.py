@@ -176,6 +176,7 @@ def _relay_caller(proxies: Proxies, upgrade: Upgrade) -> str:
     forwarded = upgrade.head.field(b"x-forwarded-for")
     peer = folded(upgrade.client[0]) if upgrade.client else UNIX
     address, _ = proxies.caller(peer, None if forwarded is None else forwarded.decode("latin-1"))
+    address = address.partition("%")[0]  # of a link-local one: by which interface it came
     return str(ip_network((address, 64), strict=False)) if ":" in address else address
 
 

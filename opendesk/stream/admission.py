@@ -10,7 +10,7 @@ import re
 from typing import Final
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 
 from opendesk.stream.control import Scope
 from opendesk.stream.tokens import Role, StreamToken, read_token, same_stream, stream_id
@@ -46,7 +46,7 @@ class Asked:
     role: Role
     session_id: UUID
     stream_id: str
-    token: str
+    token: str = field(repr=False)
     user_id: UUID
 
 

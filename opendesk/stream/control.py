@@ -12,7 +12,7 @@ from itertools import accumulate
 import re
 from typing import Annotated, Any, Final, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import UNSET, DecodeError, Meta, Struct, UnsetType, to_builtins
 from msgspec.json import Decoder, encode, schema_components
 
@@ -164,7 +164,7 @@ class Kind(StrEnum):
 class Scope:
     """What a socket's own messages must carry, and what those that are brought to it carry: each side compares with what it was given."""
 
-    token: str
+    token: str = field(repr=False)  # a secret
     session_id: str
     stream_id: str
 

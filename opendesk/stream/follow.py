@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Final
 
-import psycopg
 import structlog
 import trio
 
 from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.errors import AWAY
 from opendesk.stream import states
 from opendesk.stream.relay import Relay
 
@@ -28,7 +28,7 @@ async def follow_sessions(relay: Relay, connect: Callable[[], Awaitable[TrioConn
                 while True:
                     await relay.look_again(list(relay.rooms))
                     await _hear(conn, relay)
-        except psycopg.OperationalError as error:
+        except AWAY as error:
             log.warning("relay.not_listening", error=repr(error))
             await trio.sleep(RETRY_S)
 

@@ -28,14 +28,16 @@ class Outbox:
     """Of one client. Counts what it sheds, in messages and bytes of frames."""
 
     _limit: int  # bytes that may wait, besides the message on the wire
+    # Of that one, which can't be shed: more waits only if its host makes it of countless fragments.
+    _most_on_wire: int
     # A client that joins in the midst of a message gets the next one.
     _skips: bool = False
     shed_messages: int = 0
     shed_bytes: int = 0
     queued_bytes: int = 0  # with what their pieces take
-    _wire: deque[bytes | memoryview] = field(
-        factory=deque
-    )  # goes out before all else: a part of it may be sent already
+    # Goes out before all else: a part of it may be sent already.
+    _wire: deque[bytes | memoryview] = field(factory=deque)
+    _continued: int = 0  # what the message on the wire grew by while it waited
     _goes_on: bool = False  # the message on the wire isn't ended yet by the host
     _winds_up: bool = False
     _own: deque[bytes] = field(factory=deque)
@@ -50,6 +52,11 @@ class Outbox:
     def own_waiting(self) -> int:
         """Frames of our own that aren't on the wire yet."""
         return len(self._own)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """The message on the wire goes on and on: its client can only be cut off."""
+        return self._continued > self._most_on_wire
 
     @property
     def may_part(self) -> bool:
@@ -117,12 +124,15 @@ class Outbox:
             if count < len(piece):
                 self._wire.appendleft(memoryview(piece)[count:])
             count -= len(piece)
+        if not self._wire:
+            self._continued = 0
 
     def _continue(self, part: Part) -> None:
         if self._skips:
             self._skips = not part.ends
         elif self._goes_on:
             self._wire.extend(part.pieces)
+            self._continued += _cost(part.pieces)
             self._goes_on = not part.ends
         else:
             message, cost = self._queue[-1], _cost(part.pieces)

@@ -60,6 +60,8 @@ class Peer:
         """Send it at once as far as the socket takes it; the rest waits, within bounds. Whether all of it went."""
         if not self.outbox.is_idle:
             self.outbox.put(burst)
+            if self.outbox.is_hopeless:
+                self.cut_off("client_too_slow")
             self._wake.set()
             return False
         try:

@@ -7,10 +7,10 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 from attrs import define, field, frozen
-import psycopg
 import structlog
 import trio
 
+from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.stream import states
 from opendesk.stream.admission import Admitted, Asked, Reason, Refusal, SessionState, admit, parse_query
@@ -45,6 +45,9 @@ _TEXT_BYTES: Final = 16 * 1024
 # Clients send words, some 2 KiB at most. 64 KiB of the smallest frames there are would hold up everybody for 40 ms, this much for 3.
 CLIENT_READ_BYTES: Final = 4 * 1024
 
+# A message on a client's wire is finished, whatever it takes, up to so many times the largest there may be: its pieces count, too.
+ON_WIRE: Final = 4
+
 # A look at the session of who comes. The database away: they are told to come again.
 _LOOK_S: Final = 5.0
 
@@ -68,7 +71,7 @@ class Relay:
     """`take_over` is for the front door; `follow_sessions` and `keep_alive` are services of the daemon."""
 
     _pool: Pool
-    _key: bytes
+    _key: bytes = field(repr=False)
     _limits: RelayLimits
     # The caller's address, of the peer's and of what proxies of ours say.
     _caller: Callable[[Upgrade], str]
@@ -120,7 +123,7 @@ class Relay:
             return Parting(POLICY_VIOLATION, Reason.INVALID_QUERY)
         try:
             guest = await self._look(asked)
-        except (psycopg.OperationalError, trio.TooSlowError):
+        except (*AWAY, trio.TooSlowError):
             return Parting(TRY_AGAIN, "try_again_later")
         if isinstance(guest, Refusal):
             return Parting(guest.code, guest.reason)
@@ -158,13 +161,14 @@ class Relay:
             return Parting(*refusal)
         self.rooms[room.session] = room
         room.is_active = guest.session.status == "ACTIVE"
+        limits = room.limits
         buffer = self._buffer if admitted.role is Role.HOST else self._buffer[:CLIENT_READ_BYTES]
         peer = Peer(
             admitted,
             room,
             wire_of(upgrade.stream, buffer),
             self._frames(admitted.role),
-            Outbox(self._limits.room.queue_bytes, skips=room.is_inside),
+            Outbox(limits.queue_bytes, ON_WIRE * limits.message_bytes, skips=room.is_inside),
         )
         peer.say(text_frame(_welcome(guest)))
         room.enter(peer)
@@ -232,7 +236,7 @@ class Relay:
             with trio.fail_after(_LOOK_S):
                 async with self._pool.connection() as conn:
                     found = await states.statuses(conn, sessions)
-        except (psycopg.OperationalError, trio.TooSlowError) as error:
+        except (*AWAY, trio.TooSlowError) as error:
             log.warning("relay.sessions_unknown", error=repr(error))
             return
         for session, status in found.items():
@@ -316,5 +320,8 @@ async def _part(wire: Wire, parting: Parting) -> None:
 
 async def _send(wire: Wire, data: bytes) -> None:
     left = memoryview(data)
-    while left:
-        left = left[await wire.send([left]) :]
+    with trio.move_on_after(PARTING_S):
+        while left:
+            left = left[await wire.send([left]) :]
+        return
+    raise Gone

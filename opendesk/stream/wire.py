@@ -12,13 +12,13 @@ import trio
 
 from opendesk.web.http.transport import Stream
 
-# 256 KiB is slower: what is read no longer stays in the second-level cache until it is written (facts/relay.md measured it).
+# 256 KiB is slower: what is read no longer stays in the second-level cache until it is written (measured before the project began).
 BUFFER_BYTES: Final = 64 * 1024
 
 # Linux and macOS take so many pieces in one writev(); more are joined.
 _MOST_PIECES: Final = 1024
 
-# A socket that always has something to read lets the others in after so many buffers: 512 KiB, well under a millisecond.
+# A socket that always has something to read lets the others in after so many buffers: 512 KiB, a millisecond or so.
 _READS_IN_A_ROW: Final = 8
 
 # Linger for no time: closing sends a reset, so that nobody takes half a message for a whole one.

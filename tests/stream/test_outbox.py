@@ -12,6 +12,7 @@ from opendesk.stream.outbox import Outbox
 
 # Some three messages of one piece, or one in many.
 LIMIT = 400
+PLENTY = 10**9
 
 
 def message(number: int, size: int) -> bytes:
@@ -92,7 +93,7 @@ def test_a_client_gets_whole_messages_in_order_whatever_its_socket_takes(
     sizes: list[int], cuts: list[int], pieces: int, rooms: list[int], words: list[bool]
 ) -> None:
     sent = [message(number, size) for number, size in enumerate(sizes)]
-    client, said = Client(Outbox(LIMIT)), 0
+    client, said = Client(Outbox(LIMIT, PLENTY)), 0
     for n, burst in enumerate(bursts(sent, cuts, pieces)):
         client.room += rooms[n % len(rooms)]
         client.drain()
@@ -115,7 +116,7 @@ def test_a_client_gets_whole_messages_in_order_whatever_its_socket_takes(
 
 def test_one_that_keeps_up_is_sent_what_came_as_it_came() -> None:
     sent = [message(n, 10) for n in range(5)]
-    client = Client(Outbox(LIMIT), room=10**9)
+    client = Client(Outbox(LIMIT, PLENTY), room=10**9)
     for burst in bursts(sent, [3, 17, 18], 3):
         assert client.outbox.is_idle
         client.come(burst)
@@ -124,7 +125,7 @@ def test_one_that_keeps_up_is_sent_what_came_as_it_came() -> None:
 
 
 def test_words_of_ours_overtake_queued_pictures() -> None:
-    client = Client(Outbox(LIMIT), room=5)
+    client = Client(Outbox(LIMIT, PLENTY), room=5)
     for number in range(3):
         client.come(bursts([message(number, 10)], [], 1)[0])
     client.outbox.say(b"<9:>")
@@ -134,7 +135,7 @@ def test_words_of_ours_overtake_queued_pictures() -> None:
 
 
 def test_what_is_on_the_wire_is_never_shed() -> None:
-    client = Client(Outbox(LIMIT), room=5)
+    client = Client(Outbox(LIMIT, PLENTY), room=5)
     for number in range(9):
         client.come(bursts([message(number, 30)], [], 2)[0])
     client.room = 1000
@@ -145,7 +146,7 @@ def test_what_is_on_the_wire_is_never_shed() -> None:
 
 def test_who_joins_in_the_midst_of_a_message_gets_the_next() -> None:
     first, second = bursts([message(0, 20), message(1, 5)], [10], 2)
-    client = Client(Outbox(LIMIT, skips=True), room=1000)
+    client = Client(Outbox(LIMIT, PLENTY, skips=True), room=1000)
     client.come(second)
     client.drain()
     assert not first.finished
@@ -153,7 +154,7 @@ def test_who_joins_in_the_midst_of_a_message_gets_the_next() -> None:
 
 
 def test_nobody_parts_in_the_midst_of_a_message() -> None:
-    client, may_part = Client(Outbox(LIMIT), room=1000), list[bool]()
+    client, may_part = Client(Outbox(LIMIT, PLENTY), room=1000), list[bool]()
     for burst in bursts([message(0, 20)], [10], 2):
         client.come(burst)
         client.outbox.say(b"<9:>")
@@ -161,3 +162,16 @@ def test_nobody_parts_in_the_midst_of_a_message() -> None:
         may_part.append(client.outbox.may_part)
     assert may_part == [False, True]
     assert numbers(parsed(bytes(client.got))) == [0, 9, 9]
+
+
+def test_a_message_that_goes_on_for_ever_is_given_up() -> None:
+    """It can't be shed, being on the wire already, and its fragments may be empty."""
+    outbox = Outbox(LIMIT, 1000)
+    outbox.passed(Burst(goes_on=False, pieces=[b"\x02\x01", b"x"], size=3), 1)
+    grown = 0
+    while not outbox.is_hopeless:
+        outbox.put(Burst(goes_on=True, pieces=[b"\x00\x00"], size=2))
+        grown += 1
+        assert grown < 100
+    outbox.sent(sum(map(len, outbox.next())))
+    assert not outbox.is_hopeless
