@@ -20,7 +20,7 @@ from opendesk.cli.demo_report import Report, as_data, show
 from opendesk.cli.demo_screen import Screen
 from opendesk.ops import logging
 from opendesk.postgres.errors import EmbeddedError
-from opendesk.simulators.api_client import ApiError, ApiUnreachable, TooManyPages
+from opendesk.simulators.api_client import ApiError, ApiUnreachable, PromiseBroken, TooManyPages
 from opendesk.simulators.daemon_process import DaemonFailed, RunningDaemon, running_daemon
 from opendesk.simulators.day import SETTINGS, opened_day
 from opendesk.simulators.day_plan import (
@@ -37,7 +37,6 @@ from opendesk.simulators.endings import NotOver
 from opendesk.simulators.fast_clock import DayTooLong
 from opendesk.simulators.happenings import Happening
 from opendesk.simulators.time_shift import DaemonBehind
-from opendesk.simulators.visits import PromiseBroken
 
 EXIT_FAILED: Final = 1
 # A shell's way to say that a signal ended a program.
@@ -81,7 +80,7 @@ def demo(context: click.Context, *, hosts: int, clients: int, seed: int, seconds
     """Play a day of rentals in fast motion, and show where the money went.
 
     Hosts offer PCs and clients rent them over HTTP from a real daemon, which runs on a database of its own while this lasts: nothing
-    else is touched, and nothing is left. Sessions are bought in minutes; the demo turns the clock forward in that database. Exit code 1
+    else is touched, and nothing is left. While a session lasts its PC streams frames to its client through the daemon's relay. Sessions are bought in minutes; the demo turns the clock forward in that database. Exit code 1
     if the money doesn't add up.
     """
     context.call_on_close(logging.configure("error", "terminal").close)

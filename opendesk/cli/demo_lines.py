@@ -10,8 +10,12 @@ import trio
 
 from opendesk.simulators.day import Day
 from opendesk.simulators.happenings import ORDINARY, Happening, Kind
+from opendesk.simulators.streams import StreamSums
 
 FAST: Final = "a real daemon, over HTTP; only its clock is turned forward, in its database"
+
+# How often streams are told of where nothing is drawn anew.
+STREAMS_EVERY_S: Final = 2.0
 
 MARKS: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.TOPPED_UP: ("+", "dim"),
@@ -51,6 +55,18 @@ def line(happening: Happening) -> Text:
     return Text.assemble((happening.at, "dim"), " ", (mark, style), " ", (happening.text, body))
 
 
+def streams_line(sums: StreamSums) -> str:
+    """`5 streams live · 1,234 frames · …`: what matters most first, since a narrow terminal cuts it."""
+    parts = [
+        f"{sums.live} stream{'' if sums.live == 1 else 's'} live",
+        f"{sums.frames:,} frames",
+        f"{sums.megabytes:,.1f} MB",
+    ]
+    if sums.latency_p50_ms is not None and sums.latency_p99_ms is not None:
+        parts.append(f"latency {sums.latency_p50_ms:.1f} ms, p99 {sums.latency_p99_ms:.1f}")
+    return " · ".join([*parts, f"{sums.frames_lost:,} lost"])
+
+
 @define(eq=False)
 class Lines:
     """A line each, for a file or a pipe."""
@@ -67,6 +83,8 @@ class Lines:
     def tell(self, happening: Happening) -> None:
         self._console.print(line(happening), soft_wrap=True)
 
-    async def watch(self, _day: Day, url: str) -> None:
+    async def watch(self, day: Day, url: str) -> None:
         self.say(f"A day at {url}; {FAST}.")
-        await trio.sleep_forever()
+        while True:
+            await trio.sleep(STREAMS_EVERY_S)
+            self.say(f"      ▦ {streams_line(day.streams)}")

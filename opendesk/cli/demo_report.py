@@ -13,6 +13,7 @@ from opendesk.cli.demo_lines import MARKS
 from opendesk.simulators.books import Books, Check, ClientLine, HostLine
 from opendesk.simulators.day import Closing
 from opendesk.simulators.happenings import ORDINARY, Happening, money
+from opendesk.simulators.streams import StreamSums
 
 # Log lines of these levels are a fault of the daemon's, in a day that is played as planned.
 _FAULTS: Final = ("error", "critical")
@@ -35,8 +36,11 @@ class Report:
     def checks(self) -> tuple[Check, ...]:
         """Everything that must hold."""
         verified = self.closing.verification.checks
+        used = sum(session.minutes_used > 0 for session in self.closing.sessions)
         return (
             *self.closing.checks,
+            Check("every session that was used streamed", self.closing.streams.streams, used),
+            Check("the relay closed every stream with its session", self.closing.streams.live, 0),
             *(Check(f"ledger verify: {check.states}", check.faults, 0) for check in verified),
             Check("the daemon logged no error", sum(self.levels.get(level, 0) for level in _FAULTS), 0),
             Check("the daemon stopped with exit code 0", self.exit_code, 0),
@@ -61,6 +65,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "totals": asdict(closing.books.totals),
         "checks": [{"ok": check.ok, **asdict(check)} for check in report.checks],
         "ledger": {"ok": closing.verification.ok, **asdict(closing.verification)},
+        "streams": asdict(closing.streams),
         "daemon": {
             "exit_code": report.exit_code,
             "heartbeats": closing.beats,
@@ -84,6 +89,8 @@ def show(report: Report, console: Console) -> None:
     console.print(_shares(books, report))
     _heading(console, f"The books, {currency}")
     console.print(_balance(books))
+    _heading(console, "Streams, through the relay")
+    console.print(_streams(report.closing.streams))
     _verdict(report, console)
 
 
@@ -165,9 +172,7 @@ def _shares(books: Books, report: Report) -> Table:
         ("retained", books.totals.retained, "yellow"),
         ("refunded of retained", sum(c.refunded for c in books.clients), "cyan"),
     )
-    table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(justify="right")
+    table = _grid()
     table.add_column(justify="right")
     table.add_column()
     for name, amount, style in shares:
@@ -180,9 +185,7 @@ def _shares(books: Books, report: Report) -> Table:
 
 def _balance(books: Books) -> Table:
     totals = books.totals
-    table = Table.grid(padding=(0, 2))
-    table.add_column()
-    table.add_column(justify="right")
+    table = _grid()
     for name, amount in (
         ("topped up by clients", totals.topped_up),
         ("− paid out to hosts", -totals.paid_out),
@@ -201,6 +204,34 @@ def _balance(books: Books) -> Table:
     return table
 
 
+def _streams(sums: StreamSums) -> Table:
+    table = _grid()
+    for name, value in (
+        ("streams, each closed with its session", f"{sums.streams:,}"),
+        ("frames that clients saw", f"{sums.frames:,}"),
+        ("frames lost on the way", f"{sums.frames_lost:,}"),
+        ("megabytes", f"{sums.megabytes:,.1f}"),
+        ("ms from host to client, half of the frames", _ms(sums.latency_p50_ms)),
+        ("ms from host to client, 99 of 100", _ms(sums.latency_p99_ms)),
+        ("ms from client to host and back, half of the pings", _ms(sums.round_trip_p50_ms)),
+        ("movements of mice that hosts took", f"{sums.inputs:,}"),
+    ):
+        table.add_row(f" {name}", value)
+    return table
+
+
+def _ms(value: float | None) -> str:
+    return "·" if value is None else f"{value:,.2f}"
+
+
+def _grid() -> Table:
+    """Names and numbers."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(justify="right")
+    return table
+
+
 def _verdict(report: Report, console: Console) -> None:
     checks, closing = report.checks, report.closing
     console.print()
@@ -216,5 +247,5 @@ def _verdict(report: Report, console: Console) -> None:
     counted = (
         f"{len(closing.sessions)} sessions, {closing.verification.transfers} transfers, {closing.beats} heartbeats"
     )
-    console.print(Text(f" {counted}. Daemon, database and HTTP were real, and are gone.", style="dim"))
+    console.print(Text(f" {counted}. Daemon, database, HTTP and WebSockets were real, and are gone.", style="dim"))
     console.print(Text(f" The same day again: --seed {report.seed}", style="dim"))

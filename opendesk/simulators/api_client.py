@@ -34,6 +34,10 @@ class ApiUnreachable(Exception):
     """No answer, or none in time. Whether the request took effect isn't known: ask again with the same Idempotency-Key."""
 
 
+class PromiseBroken(Exception):
+    """The API, or the relay, did what it promises not to do."""
+
+
 class TooManyPages(Exception):
     """A list is longer than anybody here reads."""
 

@@ -22,6 +22,7 @@ from opendesk.simulators.happenings import Happening
 from opendesk.simulators.hosts import HostSimulator
 from opendesk.simulators.operators import OperatorSimulator
 from opendesk.simulators.people import Person
+from opendesk.simulators.streams import Streams, StreamSums
 from opendesk.simulators.time_shift import TimeShift
 from opendesk.simulators.town import Town
 from opendesk.simulators.views import PcView, SessionView
@@ -36,6 +37,8 @@ SETTINGS: Final = {
     "HOST_HEARTBEAT_TIMEOUT_MS": "6000",
     "HOST_HEARTBEAT_CHECK_INTERVAL_MS": "100",
     "SHUTDOWN_GRACE_MS": "5000",
+    # Everybody comes from one address, and a client plays a day's sessions in seconds.
+    "RELAY_CONNECT_LIMIT": "100000",
 }
 
 # Registrations at once: the daemon hashes two passwords at a time, and says 503 to a crowd.
@@ -56,6 +59,7 @@ class Picture:
     live: tuple[SessionView, ...]
     totals: Totals
     beats: int
+    streams: StreamSums
 
 
 @frozen
@@ -69,6 +73,7 @@ class Closing:
     sessions: tuple[SessionView, ...]
     beats: int
     missed_beats: int
+    streams: StreamSums
 
 
 @define(eq=False)
@@ -100,7 +105,12 @@ class Day:
             live=tuple(await self.town.operator.live_sessions()),
             totals=await accounts.totals(self._pool),
             beats=self.beats,
+            streams=self.streams,
         )
+
+    @property
+    def streams(self) -> StreamSums:
+        return self.town.streams.sums()
 
     @property
     def beats(self) -> int:
@@ -120,6 +130,7 @@ class Day:
             sessions=sessions,
             beats=self.beats,
             missed_beats=sum(host.missed for host in self.town.hosts.values()),
+            streams=self.streams,
         )
 
 
@@ -127,23 +138,25 @@ class Day:
 async def opened_day(
     daemon: RunningDaemon, plan: DayPlan, *, seed: int, minute_s: float, sink: Callable[[Happening], None]
 ) -> AsyncIterator[Day]:
-    """Everybody registered, every PC offered, every host beating until this ends. `minute_s` is how long a minute takes at least."""
+    """Everybody registered, every PC offered, every host beating and streaming until this ends. `minute_s` is how long a minute takes at least."""
     pool = Pool(with_options(await daemon.conninfo(), search_path="opendesk"), size=_POOL_SIZE)
     try:
-        async with open_api(daemon.url) as api, trio.open_nursery() as beating, trio.open_nursery() as actors:
+        async with open_api(daemon.url) as api, trio.open_nursery() as beside, trio.open_nursery() as actors:
             operator = await _operator(daemon, api, seed)
             hosts = await _in_order([partial(_host, api, host) for host in plan.hosts])
             clients = await _in_order([partial(_client, api, client, seed) for client in plan.clients])
             shift = TimeShift(pool, PENDING_TIMEOUT_MS)
+            await shift.prepare()
 
             async def turn(minutes: int) -> None:
                 await shift.forward(minutes, silent=town.silent_pcs())
 
-            town = Town(operator, {host.id: host for host in hosts}, FastClock(OPENS_AT, turn, minute_s), actors, sink)
+            clock, streams = FastClock(OPENS_AT, turn, minute_s), Streams(beside)
+            town = Town(operator, {host.id: host for host in hosts}, streams, clock, actors, sink)
             for host in hosts:
-                beating.start_soon(host.run)
+                beside.start_soon(host.run)
             yield Day(town, clients, tuple(map(partial(_visitor, town, seed), clients, plan.clients)), pool)
-            beating.cancel_scope.cancel()
+            beside.cancel_scope.cancel()
     finally:
         await pool.aclose()
 

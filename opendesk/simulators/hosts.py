@@ -44,8 +44,10 @@ class HostSimulator:
         return self._up.is_set()
 
     async def offer(self, pc: Mapping[str, Any]) -> PcView:
-        """Offer a PC, described as the API takes it."""
+        """Offer a PC, described as the API takes it, and reached through the relay."""
         offered = PcView.of((await self.api.post("/pcs", pc)).body["pc"])
+        # There is no direct way to a simulated PC.
+        await self.api.post(f"/pcs/{offered.id}/network", {"networkProvider": "RELAY"})
         self.pcs.append(offered)
         return offered
 

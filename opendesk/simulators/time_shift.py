@@ -1,9 +1,10 @@
 """How time passes in a throw-away database faster than outside: whatever happened there becomes longer ago.
 
 A session is bought in minutes, and a minute of the daemon's takes a minute. To turn its clock forward by ten is the same as to make
-all that it reasons about ten minutes older: begins, ends and due times of sessions, and the last heartbeats of those who fell silent.
-Heartbeats of hosts that are up stay as they are: such a host would have beaten all through those minutes, and will beat in the next instant.
-Nothing else is touched. Who is billed for how long, who is judged gone and what is paid is the daemon's work alone, by its own rules.
+all that it reasons about ten minutes older: begins, ends and due times of sessions, how long their stream tokens admit, and the last heartbeats
+of those who fell silent. Heartbeats of hosts that are up stay as they are: such a host would have beaten all through those minutes, and will
+beat in the next instant. What the relay saw of a room, it tells by ages, again and again, and knows of no turn. So turns are noted, and a trigger
+puts what it tells at the time at which it was. Nothing else is touched. Who is billed for how long, who is judged gone and what is paid is the daemon's work alone, by its own rules.
 The ledger stays as it is, so its entries keep the time that they were written.
 
 The database lets nobody change a session that is over, but for a superuser, whom the embedded database has, and who turns triggers off.
@@ -21,12 +22,37 @@ from opendesk.postgres.pool import Pool
 NOTICED_WITHIN_S: Final = 30.0
 _LOOK_S: Final = 0.01
 
+# Noted before anybody streams. An `INSERT … ON CONFLICT DO UPDATE`, as the relay writes, goes by what this trigger made of its row.
+_PREPARE: Final = """
+    CREATE TABLE turns (turned_at timestamptz NOT NULL, by interval NOT NULL);
+    CREATE FUNCTION turned(at timestamptz) RETURNS timestamptz LANGUAGE sql AS
+        'SELECT at - coalesce(sum(by), interval ''0'') FROM turns WHERE turned_at >= at';
+    CREATE FUNCTION tell_presence_turned() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        NEW.host_down_since := turned(NEW.host_down_since);
+        NEW.client_up_since := turned(NEW.client_up_since);
+        NEW.last_byte_at := turned(NEW.last_byte_at);
+        NEW.client_left_at := turned(NEW.client_left_at);
+        RETURN NEW;
+    END
+    $$;
+    CREATE TRIGGER told_turned BEFORE INSERT ON stream_presence FOR EACH ROW EXECUTE FUNCTION tell_presence_turned();
+"""
+# What a relay tells is written wholly before a turn or wholly after it.
+_ALONE: Final = "LOCK TABLE stream_presence IN SHARE ROW EXCLUSIVE MODE"
 _PAST_TRIGGERS: Final = "SET LOCAL session_replication_role = replica"
 _TURN: Final = """
     WITH later AS (
         SELECT %(minutes)s * interval '1 minute' AS by
     ), of_sessions AS (
-        UPDATE sessions SET created_at = created_at - by, start_at = start_at - by, end_at = end_at - by, ended_at = ended_at - by
+        UPDATE sessions SET created_at = created_at - by, start_at = start_at - by, end_at = end_at - by, ended_at = ended_at - by,
+                            stream_expires_at = stream_expires_at - by
+          FROM later
+    ), noted AS (
+        INSERT INTO turns SELECT now(), by FROM later
+    ), of_rooms AS (
+        UPDATE stream_presence SET host_down_since = host_down_since - by, client_up_since = client_up_since - by,
+                                   last_byte_at = last_byte_at - by, client_left_at = client_left_at - by
           FROM later
     )
     UPDATE pc_beats SET last_seen_at = last_seen_at - by FROM later WHERE pc_id = ANY (%(silent)s::uuid[])
@@ -49,12 +75,18 @@ class TimeShift:
     _pool: Pool
     _pending_timeout_ms: int
 
+    async def prepare(self) -> None:
+        """Once, before anything is turned."""
+        async with self._pool.connection() as conn:
+            await conn.execute(_PREPARE)
+
     async def forward(self, minutes: int, *, silent: Sequence[str] = ()) -> None:
         """Make it so many minutes later; `silent` are the PCs whose hosts don't beat. Raise DaemonBehind.
 
         It returns when the daemon has seen what that made due: sessions and reservations that ran out, hosts that are gone.
         """
         async with self._pool.connection() as conn, conn.transaction():
+            await conn.run(_ALONE)
             await conn.run(_PAST_TRIGGERS)
             await conn.run(_TURN, {"minutes": minutes, "silent": list(silent)})
         await self._until_noticed(silent)

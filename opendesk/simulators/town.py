@@ -12,6 +12,7 @@ from opendesk.simulators.fast_clock import FastClock
 from opendesk.simulators.happenings import Happening, Kind, money
 from opendesk.simulators.hosts import HostSimulator
 from opendesk.simulators.operators import OperatorSimulator
+from opendesk.simulators.streams import Streams
 from opendesk.simulators.views import SessionView
 
 # How long a host that died stays away, in minutes.
@@ -27,6 +28,7 @@ class Town:
 
     operator: OperatorSimulator
     hosts: dict[str, HostSimulator]  # by id
+    streams: Streams
     clock: FastClock
     actors: trio.Nursery
     _sink: Callable[[Happening], None]
@@ -55,6 +57,8 @@ class Town:
 
     async def strike(self, host: HostSimulator) -> None:
         """The host's power goes; it is back two hours later."""
+        # Its streams first: then the last beat is the last proof of life, whichever of the two the daemon goes by.
+        await self.streams.lose_host(host.id)
         await host.fall_silent()
         self.tell(Kind.HOST_SILENT, host.name, "goes dark: no heartbeat from now on")
 

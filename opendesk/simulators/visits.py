@@ -6,7 +6,7 @@ from typing import Final
 
 from attrs import define
 
-from opendesk.simulators.api_client import ApiError
+from opendesk.simulators.api_client import ApiError, PromiseBroken
 from opendesk.simulators.clients import ClientSimulator
 from opendesk.simulators.day_plan import LAST_ENTRY_AT, ClientPlan, Story, Visit
 from opendesk.simulators.endings import told_end
@@ -53,10 +53,6 @@ _REFUSALS: Final[Mapping[str, str]] = {
 }
 
 
-class PromiseBroken(Exception):
-    """The API did what it promises not to do."""
-
-
 @define(eq=False)
 class Visitor:
     """A client with a mind of its own: `lot` decides what the plan leaves open."""
@@ -86,10 +82,10 @@ class Visitor:
         match visit.story:
             case Story.CANCELS:
                 await self._wait(THINKS_MIN)
-                return self._end(await self._still(session, self.client.cancel(session.id)))
+                return await self._end(await self._still(session, self.client.cancel(session.id)))
             case Story.NEVER_STARTS:
                 await self._wait(FORGOTTEN_MIN)
-                return self._end(await self.client.session(session.id))
+                return await self._end(await self.client.session(session.id))
             case _:
                 return await self._use(session, visit)
 
@@ -151,27 +147,30 @@ class Visitor:
         session = await self.client.start(session.id)
         price = f"starts {self._pc(session)} for {session.minutes_purchased} min, {money(session.price)} held"
         self._tell(Kind.STARTED, price, pc=self._pc(session), amount=session.price, session_id=session.id)
+        host = self.town.host(session.host_id)
+        if host.is_up:
+            await self.town.streams.open(session.id, host=host.account, client=self.client.account)
         began = self.town.clock.minute
         if not await self._stays(session, began + visit.uses):
-            return self._end(await self.client.session(session.id))
+            return await self._end(await self.client.session(session.id))
         return await self._turn_out(session, visit, began + session.minutes_purchased)
 
     async def _turn_out(self, session: SessionView, visit: Visit, until: int) -> Kind:
         host = self.town.host(session.host_id)
         match visit.story:
             case Story.LEAVES:
-                return self._end(await self._still(session, self.client.end(session.id)))
+                return await self._end(await self._still(session, self.client.end(session.id)))
             case Story.BLAMES_THE_HOST:
                 ended = await self._still(session, self.client.end(session.id, "HOST"))
-                told = self._end(ended)
+                told = await self._end(ended)
                 await self._goodwill(ended)
                 return told
             case Story.HOST_ENDS:
-                return self._end(await self._still(session, host.end(session.id, key=self.client.make_key())))
+                return await self._end(await self._still(session, host.end(session.id, key=self.client.make_key())))
             case Story.HOST_DIES:
                 await self.town.strike(host)
         await self._stays(session, until)
-        return self._end(await self.client.session(session.id))
+        return await self._end(await self.client.session(session.id))
 
     async def _stays(self, session: SessionView, until: int) -> bool:
         """Use it until that minute; False if its host went dark before, and the daemon has seen it."""
@@ -201,9 +200,11 @@ class Visitor:
 
     # ---- telling it
 
-    def _end(self, session: SessionView) -> Kind:
+    async def _end(self, session: SessionView) -> Kind:
+        """Tell it, when the relay has closed its stream too."""
         host = self.town.host(session.host_id).name
         told = told_end(session, client=self.client.name, host=host, pc=self._pc(session))
+        await self.town.streams.closed(session.id)
         self.town.tell(
             told.kind,
             told.who,

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from opendesk.cli import demo as command
+from opendesk.cli.demo_lines import streams_line
 from opendesk.cli.demo_report import Report, as_data, show
 from opendesk.cli.demo_screen import FEED_HEIGHT, HEADER_HEIGHT, PCS_FRAME, View
 from opendesk.rental.ledger import Check as LedgerCheck
@@ -17,6 +18,7 @@ from opendesk.rental.ledger import Fault, Verification
 from opendesk.simulators.books import Books, Check, ClientLine, HostLine, Totals
 from opendesk.simulators.day import Closing, Picture
 from opendesk.simulators.happenings import Happening, Kind
+from opendesk.simulators.streams import StreamSums
 from opendesk.simulators.views import PcView, SessionView, SettlementView
 
 TOTALS = Totals(
@@ -36,7 +38,11 @@ HAPPENED = (
     Happening(480, Kind.TOPPED_UP, "ana tops up 30.00", "ana", amount=3000),
     Happening(541, Kind.REFUSED, "ana wants aurora-1, which is taken: PC_BUSY", "ana", code="PC_BUSY"),
 )
-CLOSING = Closing("BRL", BOOKS, (Check("all entries sum to zero", 0, 0),), VERIFIED, (SESSION,), 40, 0)
+STREAMED = StreamSums(
+    streams=1, live=0, frames=1234, megabytes=12.345, frames_lost=0, latency_p50_ms=0.97, latency_p99_ms=6.5,
+    round_trip_p50_ms=2.05, inputs=101, pongs=101,
+)  # fmt: skip
+CLOSING = Closing("BRL", BOOKS, (Check("all entries sum to zero", 0, 0),), VERIFIED, (SESSION,), 40, 0, STREAMED)
 WELL = Report(1, HAPPENED, CLOSING, 0, {"info": 7})
 
 
@@ -51,11 +57,14 @@ def test_a_day_that_went_well_is_shown_as_such() -> None:
     assert WELL.adds_up
     assert "✓ It all adds up" in shown(WELL)
     assert "09:01 ✗ ana wants aurora-1" in shown(WELL)
+    assert "frames that clients saw                             1,234" in shown(WELL)
 
 
 WRONG: list[Callable[[Report], Report]] = [
     lambda report: evolve(report, exit_code=1),
     lambda report: evolve(report, levels={"info": 7, "error": 1}),
+    lambda report: evolve(report, closing=evolve(CLOSING, streams=evolve(STREAMED, streams=0))),
+    lambda report: evolve(report, closing=evolve(CLOSING, streams=evolve(STREAMED, live=1))),
     lambda report: evolve(report, closing=evolve(CLOSING, checks=(Check("all entries sum to zero", 1, 0),))),
     lambda report: evolve(
         report,
@@ -104,7 +113,9 @@ def test_what_can_not_be_played_is_refused(options: list[str]) -> None:
 
 PCS = tuple(PcView(f"pc-{n}", "h", f"aurora-{n}", 500, "BUSY" if n == 9 else "ONLINE") for n in range(1, 13))
 LIVE = (evolve(SESSION, pc_id="pc-9", status="ACTIVE", minutes_used=23, settlement=None),)
-VIEW = View(Picture(725, PCS, LIVE, TOTALS, 40), HAPPENED * 20, {"c": "ana"}, "http://127.0.0.1:1")
+VIEW = View(
+    Picture(725, PCS, LIVE, TOTALS, 40, evolve(STREAMED, live=1)), HAPPENED * 20, {"c": "ana"}, "http://127.0.0.1:1"
+)
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 200])
@@ -117,3 +128,12 @@ def test_a_picture_fills_a_terminal_and_shows_who_is_on_what(width: int, height:
     assert "aurora-9" in text
     assert "23 of 60" in text
     assert "12:05" in text
+    assert "1 stream live · 1,234 frames · 12.3 MB · latency 1.0 ms" in text
+
+
+def test_streams_that_nobody_has_seen_a_frame_of_have_no_latency() -> None:
+    none = evolve(STREAMED, live=2, frames=0, megabytes=0.0, latency_p50_ms=None, latency_p99_ms=None)
+    assert streams_line(none) == "2 streams live · 0 frames · 0.0 MB · 0 lost"
+    assert as_data(evolve(WELL, closing=evolve(CLOSING, streams=none)))["streams"]["latency_p50_ms"] is None
+    said = shown(evolve(WELL, closing=evolve(CLOSING, streams=none)))
+    assert next(line for line in said.splitlines() if "half of the frames" in line).rstrip().endswith(" ·")

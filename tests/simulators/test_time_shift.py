@@ -1,8 +1,10 @@
 """Time passes in a database by making what happened there older."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID, uuid4
 
 import pytest
+import trio
 
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
@@ -10,6 +12,8 @@ from opendesk.rental import sessions
 from opendesk.rental.lifecycle import EndReason
 from opendesk.simulators import time_shift
 from opendesk.simulators.time_shift import DaemonBehind, TimeShift
+from opendesk.stream import evidence
+from opendesk.stream.presence import Presence
 from tests.rental.builders import (
     MINUTE,
     TIMEOUT,
@@ -26,6 +30,7 @@ from tests.rental.builders import (
 )
 
 PENDING_TIMEOUT_MS = 900_000
+NODE = uuid4()
 
 
 @pytest.fixture
@@ -34,8 +39,10 @@ async def stage(conn: TrioConnection) -> Stage:
 
 
 @pytest.fixture
-def shift(pool: Pool) -> TimeShift:
-    return TimeShift(pool, PENDING_TIMEOUT_MS)
+async def shift(pool: Pool) -> TimeShift:
+    shift = TimeShift(pool, PENDING_TIMEOUT_MS)
+    await shift.prepare()
+    return shift
 
 
 async def silent_for(conn: TrioConnection, stage: Stage) -> timedelta:
@@ -124,3 +131,56 @@ async def test_reservations_and_ends_grow_older_too(conn: TrioConnection, stage:
     await shift.forward(14)
     found = await sessions.get(conn, session.id, caller=stage.client, admin=False)
     assert found.created_at == session.created_at - 14 * MINUTE
+
+
+async def presence_of(conn: TrioConnection, session: UUID) -> tuple[datetime, datetime, datetime, datetime]:
+    row = await conn.fetch_one(
+        "SELECT host_down_since, client_up_since, last_byte_at, client_left_at FROM stream_presence WHERE session_id = %s",
+        (session,),
+    )
+    assert row is not None
+    return row[0], row[1], row[2], row[3]
+
+
+async def test_what_a_relay_saw_before_a_turn_was_before_it_also_when_it_is_told_later(
+    conn: TrioConnection, pool: Pool, stage: Stage, shift: TimeShift
+) -> None:
+    session = await rent(conn, stage, 60)
+    began_s = trio.current_time()
+    seen = Presence(
+        host_down_since_s=began_s, client_up_since_s=began_s - 3, last_byte_s=began_s - 1, client_left_s=began_s
+    )
+    await evidence.write(pool, NODE, [(session.id, seen)])
+    first = await presence_of(conn, session.id)
+    await shift.forward(20)
+    shifted = await presence_of(conn, session.id)
+    assert [before - after for before, after in zip(first, shifted, strict=True)] == [20 * MINUTE] * 4
+    await evidence.write(pool, NODE, [(session.id, seen)])
+    told_again = await presence_of(conn, session.id)
+    # By ages, of a clock of its own, so a few milliseconds off.
+    assert all(abs(again - once) < timedelta(seconds=10) for again, once in zip(told_again, shifted, strict=True))
+
+
+async def test_what_a_relay_saw_after_a_turn_is_now(
+    conn: TrioConnection, pool: Pool, stage: Stage, shift: TimeShift
+) -> None:
+    session = await rent(conn, stage, 60)
+    await shift.forward(20)
+    now_s = trio.current_time()
+    await evidence.write(pool, NODE, [(session.id, Presence(now_s, now_s, now_s, now_s))])
+    now = await database_now(conn)
+    assert all(now - at < timedelta(minutes=1) for at in await presence_of(conn, session.id))
+
+
+async def test_stream_tokens_cease_to_admit_as_time_passes(
+    conn: TrioConnection, stage: Stage, shift: TimeShift
+) -> None:
+    session = await rent(conn, stage, 60)
+    await conn.run(
+        "UPDATE sessions SET stream_expires_at = now() + interval '1 minute', stream_node = %(id)s, stream_url = 'ws://x'"
+        " WHERE id = %(id)s",
+        {"id": session.id},
+    )
+    await shift.forward(2)
+    row = await conn.fetch_one("SELECT stream_expires_at < now() FROM sessions WHERE id = %s", (session.id,))
+    assert row == (True,)

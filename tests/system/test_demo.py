@@ -117,6 +117,17 @@ def test_everything_that_a_day_should_show_happens(day: dict[str, Any]) -> None:
     assert refused >= {"INSUFFICIENT_FUNDS", "PC_BUSY"}
 
 
+def test_every_session_that_is_used_streams_through_the_relay(day: dict[str, Any]) -> None:
+    streams = day["streams"]
+    used = [session for session in day["sessions"] if session["minutes_used"]]
+    assert (streams["streams"], streams["live"]) == (len(used), 0)
+    # Each shows a frame at least before its day goes on; 8 KiB is the smallest.
+    assert streams["frames"] >= len(used)
+    assert streams["megabytes"] >= len(used) * 0.008
+    assert 0 < streams["latency_p50_ms"] <= streams["latency_p99_ms"]
+    assert streams["inputs"] > 0
+
+
 def sessions_of(day: dict[str, Any], end_reason: str) -> list[dict[str, Any]]:
     return [session for session in day["sessions"] if session["end_reason"] == end_reason and session["minutes_used"]]
 
@@ -155,6 +166,7 @@ def test_without_a_terminal_it_is_plain_lines_summed_up(told: dict[str, Ended]) 
     out = told["lines"].out
     assert "\x1b" not in out
     assert "Where what clients paid went" in out
+    assert "frames that clients saw" in out
     assert "It all adds up" in out
 
 
@@ -162,6 +174,7 @@ def test_a_terminal_shows_it_live_and_has_its_own_screen_back_for_the_sums(told:
     live, _, after = told["terminal"].out.partition(USUAL_SCREEN)
     assert ALTERNATE_SCREEN in live
     assert "What happens" in live
+    assert "streams live · " in live
     assert "It all adds up" in after
 
 
