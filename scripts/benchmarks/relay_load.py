@@ -9,7 +9,6 @@ shedding. So the host stays a MiB ahead at the most.
 
 from collections.abc import Callable
 import json
-import resource
 import socket
 import sys
 import threading
@@ -21,8 +20,18 @@ import psutil
 
 from opendesk.stream.outgoing import BINARY
 from scripts.benchmarks.measure import percentile, used_s
+from scripts.benchmarks.relay_fairness import fairness
 from scripts.benchmarks.relay_many import idle, rooms
-from scripts.benchmarks.relay_sockets import STAMP, Picture, Reader, enter, header, knock
+from scripts.benchmarks.relay_sockets import (
+    STAMP,
+    Picture,
+    Reader,
+    connect,
+    enter,
+    header,
+    knock,
+    raise_descriptor_limit,
+)
 
 # Sent at once when saturating: more than the relay reads at once.
 _BATCH_BYTES: Final = 128 * 1024
@@ -33,6 +42,9 @@ _LOOK_S: Final = 0.05
 # Of a run's samples; a longer one tells of its beginning.
 _MOST_SAMPLES: Final = 200_000
 _JOIN_S: Final = 10.0
+# A proxy's start, and its way to us.
+_PROXY_S: Final = 20.0
+_KNOCK_AGAIN_S: Final = 0.02
 
 
 @define(eq=False)
@@ -42,6 +54,8 @@ class Pair:
     size: int
     host: socket.socket
     client: socket.socket
+    # What a relay gets is; a proxy, which only copies, gets what the client is to have.
+    masked: bool = True
     messages: int = 0
     latencies_us: list[float] = field(factory=list)
     is_over: bool = False
@@ -56,10 +70,10 @@ class Pair:
         time.sleep(told["warm_up"])
         self.latencies_us.clear()
         process, own = psutil.Process(told["pid"]), psutil.Process()
-        before, own_before, messages, begun_s = used_s(process), used_s(own), self.messages, time.monotonic()
+        before, own_before, messages, begun_s = _used_by_all(process), used_s(own), self.messages, time.monotonic()
         time.sleep(told["seconds"])
         took_s = time.monotonic() - begun_s
-        done, cpu_s, own_s = self.messages - messages, used_s(process) - before, used_s(own) - own_before
+        done, cpu_s, own_s = self.messages - messages, _used_by_all(process) - before, used_s(own) - own_before
         samples = self.latencies_us[:]
         self._end(threads)
         return {
@@ -81,7 +95,8 @@ class Pair:
     def _end(self, threads: list[threading.Thread]) -> None:
         self.is_over = True
         for sock in (self.host, self.client):
-            sock.shutdown(socket.SHUT_RDWR)
+            # With TLS its own would first take away what the threads are working with.
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
         for thread in threads:
             thread.join(_JOIN_S)
         if self.fault is not None:
@@ -90,7 +105,7 @@ class Pair:
     # ---- as fast as it goes
 
     def flood(self) -> None:
-        picture = Picture(self.size, max(1, _BATCH_BYTES // self.size))
+        picture = Picture(self.size, max(1, _BATCH_BYTES // self.size), self.masked)
         sent, ahead = 0, max(2, _AHEAD_BYTES // self.size)
         while not self.is_over:
             self._came.clear()
@@ -120,7 +135,7 @@ class Pair:
 
     def pace(self, rate: float) -> None:
         """Each when it is due, whether or not the relay keeps up."""
-        picture, begun_s, sent = Picture(self.size), time.monotonic(), 0
+        picture, begun_s, sent = Picture(self.size, masked=self.masked), time.monotonic(), 0
         while not self.is_over:
             wait_s = begun_s + sent / rate - time.monotonic()
             if wait_s > 0:
@@ -140,11 +155,41 @@ class Pair:
                     self.latencies_us.append((time.monotonic_ns() - sent_ns) / 1000)
 
 
+def _used_by_all(process: psutil.Process) -> float:
+    """With its children: a proxy may have one for each connection. None of them ends while it is measured."""
+    return sum(used_s(each) for each in [process, *process.children(recursive=True)])
+
+
 def _pair(told: dict[str, Any]) -> Pair:
-    host, client = (knock(told["port"], query) for query in told["queries"][0])
+    if "sink" in told:
+        return Pair(told["size"], *_through_a_proxy(told["port"], told["sink"]), masked=False)
+    host, client = (knock(told["port"], query, told.get("trusts")) for query in told["queries"][0])
     for sock in (host, client):
         enter(sock)
     return Pair(told["size"], host, client)
+
+
+def _through_a_proxy(port: int, sink: int) -> tuple[socket.socket, socket.socket]:
+    """Both ends of one connection that a proxy makes of two; it is told to go to the port `sink`, which is ours."""
+    with socket.create_server(("127.0.0.1", sink)) as listener:
+        listener.settimeout(_PROXY_S)
+        host = _knock_again(port)
+        client, _ = listener.accept()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for sock in (host, client):
+        sock.settimeout(None)
+    return host, client
+
+
+def _knock_again(port: int) -> socket.socket:
+    until_s = time.monotonic() + _PROXY_S
+    while True:
+        try:
+            return connect(port)
+        except ConnectionRefusedError:
+            if time.monotonic() > until_s:
+                raise
+        time.sleep(_KNOCK_AGAIN_S)
 
 
 def saturate(told: dict[str, Any]) -> dict[str, Any]:
@@ -157,12 +202,11 @@ def pace(told: dict[str, Any]) -> dict[str, Any]:
     return pair.run(told, lambda: pair.pace(told["rate"]), pair.time)
 
 
-KINDS: Final = {"saturate": saturate, "pace": pace, "rooms": rooms, "idle": idle}
+KINDS: Final = {"saturate": saturate, "pace": pace, "rooms": rooms, "fairness": fairness, "idle": idle}
 
 
 def main() -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_descriptor_limit()
     told = json.loads(sys.stdin.readline())
     print(json.dumps(KINDS[told["kind"]](told)))
 

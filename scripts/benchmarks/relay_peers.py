@@ -12,16 +12,18 @@ from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 import trio
 
 from opendesk.stream.tokens import Role, own_token, stream_id
 from scripts.benchmarks.people import add_hosts, add_users, settle_down
-from scripts.benchmarks.servers import Database, folder, free_port, start, stop, until_ready
+from scripts.benchmarks.servers import START_S, Database, folder, free_port, start, stop, until_ready
 
 OURS: Final = "ours"
 NODE: Final = "@fastify/websocket"
 NODE_NATIVE: Final = "@fastify/websocket + bufferutil"
+OURS_TLS: Final = f"{OURS}, TLS"
+NODE_TLS: Final = f"{NODE_NATIVE}, TLS"
 
 # Of a database that is gone afterwards.
 _KEY: Final = bytes(range(32))
@@ -29,6 +31,11 @@ _NODE_FOLDER: Final = Path(__file__).parent / "relay_node"
 _INSTALL_S: Final = 180.0
 _PCS_A_HOST: Final = 10
 _PATIENCE_S: Final = 120.0
+_LOOK_S: Final = 0.02
+
+# The tests' own: what a handshake costs isn't measured.
+_CERTIFICATES: Final = Path(__file__).parents[2] / "tests" / "web" / "certificates"
+_TLS: Final = {"TLS_CERT": str(_CERTIFICATES / "first.pem"), "TLS_KEY": str(_CERTIFICATES / "first.key")}
 
 # As a start and a `stream/start` leave them; nobody looks at the money of these.
 _STREAMING: Final = """
@@ -75,16 +82,17 @@ def _side(session: UUID, role: Role, user: UUID) -> Side:
 
 @frozen
 class Serving:
-    """A relay that answers."""
+    """A relay that answers. `how` is what the load has to know besides."""
 
     name: str
     port: int
     pid: int
+    how: Mapping[str, Any] = field(factory=dict)
 
     async def load(self, kind: str, parties: Sequence[Party], **told: Any) -> dict[str, Any]:
         """Have it relayed. Raise RuntimeError for what went wrong: a relay that lets nobody in would look fast."""
         queries = [(party.host.query, party.client.query) for party in parties]
-        told = {"kind": kind, "port": self.port, "pid": self.pid, "queries": queries, **told}
+        told = {"kind": kind, "port": self.port, "pid": self.pid, "queries": queries, **self.how, **told}
         command = [sys.executable, "-m", "scripts.benchmarks.relay_load"]
         with trio.fail_after(_PATIENCE_S + told.get("seconds", 0)):
             done = await trio.run_process(
@@ -98,10 +106,9 @@ class Serving:
 
 @asynccontextmanager
 async def relays(base: Database, *, peers: bool) -> AsyncIterator[tuple[list[Serving], list[str]]]:
-    """Ours, and those of Node where there is a Node; and why there is none."""
+    """Ours, without TLS and with it, and those of Node where there is a Node; and why there is none."""
     async with AsyncExitStack() as stack:
-        settings = {"CONNINFO": base.as_served, "STREAM_KEY": _KEY.hex()}
-        served = [await stack.enter_async_context(_ours(settings))]
+        served = [await stack.enter_async_context(ours(base, each)) for each in ({}, _TLS)]
         if not peers:
             yield served, ["without the relays of Node, which --quick doesn't install"]
             return
@@ -110,24 +117,26 @@ async def relays(base: Database, *, peers: bool) -> AsyncIterator[tuple[list[Ser
         if why_not is None:
             served.append(await stack.enter_async_context(_node(NODE, made, {"WS_NO_BUFFER_UTIL": "1"})))
             if _has_native(made):
-                served.append(await stack.enter_async_context(_node(NODE_NATIVE, made, {})))
+                for name, settings in ((NODE_NATIVE, {}), (NODE_TLS, _TLS)):
+                    served.append(await stack.enter_async_context(_node(name, made, settings)))
             else:
                 why_not = "without bufferutil, which can't be loaded here"
         yield served, [] if why_not is None else [why_not]
 
 
 @asynccontextmanager
-async def _ours(settings: Mapping[str, str]) -> AsyncIterator[Serving]:
+async def ours(base: Database, tls: Mapping[str, str]) -> AsyncIterator[Serving]:
     port = free_port()
-    process = start(("-m", "scripts.benchmarks.relay_server"), {**settings, "PORT": str(port)})
-    async with _running(OURS, process, port) as serving:
+    settings = {"CONNINFO": base.as_served, "STREAM_KEY": _KEY.hex(), "PORT": str(port), **tls}
+    process = start(("-m", "scripts.benchmarks.relay_server"), settings)
+    async with _running(OURS_TLS if tls else OURS, process, port, tls) as serving:
         yield serving
 
 
 @asynccontextmanager
 async def _node(name: str, made: Path, settings: Mapping[str, str]) -> AsyncIterator[Serving]:
     port = free_port()
-    async with _running(name, _start_node(made, port, settings), port) as serving:
+    async with _running(name, _start_node(made, port, settings), port, settings) as serving:
         yield serving
 
 
@@ -137,13 +146,34 @@ def _start_node(made: Path, port: int, settings: Mapping[str, str]) -> subproces
 
 
 @asynccontextmanager
-async def _running(name: str, process: subprocess.Popen[bytes], port: int) -> AsyncIterator[Serving]:
+async def _running(
+    name: str, process: subprocess.Popen[bytes], port: int, settings: Mapping[str, str]
+) -> AsyncIterator[Serving]:
+    certificate = settings.get("TLS_CERT")
     try:
-        await until_ready(process, port)
-        yield Serving(name, port, process.pid)
+        await (_until_listening if certificate else until_ready)(process, port)
+        yield Serving(name, port, process.pid, {"trusts": certificate} if certificate else {})
     finally:
         with trio.CancelScope(shield=True):
             await stop(process)
+
+
+async def _until_listening(process: subprocess.Popen[bytes], port: int) -> None:
+    """As `until_ready`, of one that would have to be asked with TLS: it listens last of all."""
+    with trio.fail_after(START_S):
+        while not await _listens(port):
+            if process.poll() is not None:
+                raise RuntimeError(f"the server ended with code {process.returncode} at its start")
+            await trio.sleep(_LOOK_S)
+
+
+async def _listens(port: int) -> bool:
+    try:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+    except OSError:
+        return False
+    await stream.aclose()
+    return True
 
 
 # ---- Node
@@ -175,7 +205,7 @@ def _has_native(made: Path) -> bool:
 
 
 def _environ() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "WS_NO_BUFFER_UTIL"}
+    return {name: value for name, value in os.environ.items() if name not in {"WS_NO_BUFFER_UTIL", *_TLS}}
 
 
 def _last_line(said: bytes) -> str:

@@ -1,12 +1,12 @@
 """Our relay as a process of its own, with its checks on and its limits out of reach: `python -m scripts.benchmarks.relay_server`.
 
-The environment says where (`PORT`), on which database (`CONNINFO`) and by which key tokens are made (`STREAM_KEY`, in hex). What the daemon
-runs beside it, the look after sessions and the pings, runs here too.
+The environment says where (`PORT`), on which database (`CONNINFO`), by which key tokens are made (`STREAM_KEY`, in hex), and with which
+certificate it speaks TLS if it does (`TLS_CERT`, `TLS_KEY`). What the daemon runs beside it, the look after sessions and the pings, runs here too.
 """
 
 from contextlib import aclosing
 import os
-import resource
+from pathlib import Path
 import signal
 from typing import Any, Final
 
@@ -18,9 +18,11 @@ from opendesk.postgres.pool import Pool
 from opendesk.stream.follow import follow_sessions
 from opendesk.stream.relay import Relay, RelayLimits
 from opendesk.stream.room import RoomLimits
+from opendesk.web.http.certificate import Certificate
 from opendesk.web.http.door import Upgrade
 from opendesk.web.http.limits import MIB
 from opendesk.web.http.server import serve_http
+from scripts.benchmarks.relay_sockets import raise_descriptor_limit
 
 # The sockets of a benchmark all come from one address.
 ATTEMPTS: Final = 100_000
@@ -38,14 +40,13 @@ _GRACE_S: Final = 0.5
 
 
 async def main() -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    raise_descriptor_limit()
     logging.configure("warning")
     collector.look_seldom()
     conninfo, port = os.environ["CONNINFO"], int(os.environ["PORT"])
     async with aclosing(Pool(conninfo)) as pool, trio.open_nursery() as nursery:
         limits = RelayLimits(attempts=ATTEMPTS, attempts_window_s=10, room=_ROOM)
-        relay = Relay(pool, bytes.fromhex(os.environ["STREAM_KEY"]), limits, _caller)
+        relay = Relay(pool, pool, bytes.fromhex(os.environ["STREAM_KEY"]), limits, _caller)
         nursery.start_soon(follow_sessions, relay, lambda: TrioConnection.connect(conninfo, autocommit=True))
         nursery.start_soon(relay.keep_alive)
         collector.spare_what_stays()
@@ -54,9 +55,15 @@ async def main() -> None:
             bind=[f"127.0.0.1:{port}"],
             stop=_stop,
             grace_s=_GRACE_S,
+            tls=_certificate(),
             upgrade=relay.take_over,
         )
         nursery.cancel_scope.cancel()
+
+
+def _certificate() -> Certificate | None:
+    certificate = os.environ.get("TLS_CERT")
+    return Certificate(Path(certificate), Path(os.environ["TLS_KEY"])) if certificate else None
 
 
 def _caller(upgrade: Upgrade) -> str:

@@ -1,7 +1,9 @@
 """The other ends of a relay's sockets, for the load: the handshake, masked frames made beforehand, and frames read as they come."""
 
 from collections.abc import Iterator
+import resource
 import socket
+import ssl
 import struct
 import time
 from typing import Final
@@ -21,14 +23,33 @@ _HANDSHAKE: Final = (
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 
+# What 12,000 sockets take in a relay; the soft limit is mostly 1024, and the hard one may be more than the system really has.
+_DESCRIPTORS: Final = 20_000
+
 # When it was sent, in ns of the system's monotonic clock: the first bytes of every picture.
 STAMP: Final = struct.Struct("!Q")
 
 
-def knock(port: int, query: str) -> socket.socket:
-    """A socket that has asked to come in."""
+def raise_descriptor_limit() -> None:
+    """So that 10,000 sockets are possible, where that is allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def connect(port: int) -> socket.socket:
+    """A socket that gives up after a time, until `enter` has let it in."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=_HANDSHAKE_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def knock(port: int, query: str, trusts: str | None = None) -> socket.socket:
+    """A socket that has asked to come in. With TLS if there is a certificate, by its file's name, that it trusts."""
+    sock = connect(port)
+    if trusts is not None:
+        sock = ssl.create_default_context(cafile=trusts).wrap_socket(sock, server_hostname="localhost")
     sock.sendall(_HANDSHAKE.format(query=query).encode())
     return sock
 
@@ -53,9 +74,12 @@ def enter(sock: socket.socket) -> None:
 
 
 def _exactly(sock: socket.socket, count: int) -> bytes:
-    data = sock.recv(count, socket.MSG_WAITALL)
-    if len(data) < count:
-        raise RuntimeError("gone before the welcome")
+    data = b""
+    while len(data) < count:
+        more = sock.recv(count - len(data))
+        if not more:
+            raise RuntimeError("gone before the welcome")
+        data += more
     return data
 
 
@@ -78,23 +102,27 @@ PONG_FRAME: Final = header(PONG, 0, masked=True)
 
 @define
 class Picture:
-    """`count` masked messages of `size` bytes, made once; what is sent tells when the first of them was."""
+    """`count` messages of `size` bytes, made once; what is sent tells when the first of them was. Masked, if for a relay."""
 
     size: int
     count: int = 1
+    masked: bool = True
     frame: bytearray = field(init=False)
     _stamp_at: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        head = header(BINARY, self.size, masked=True)
-        body = apply_mask(bytes(n * 31 & 0xFF for n in range(256)) * (self.size // 256 + 1), KEY)[: self.size]
-        self.frame = bytearray((head + body) * self.count)
+        head = header(BINARY, self.size, masked=self.masked)
+        body = (bytes(n * 31 & 0xFF for n in range(256)) * (self.size // 256 + 1))[: self.size]
+        self.frame = bytearray((head + self._as_sent(body)) * self.count)
         self._stamp_at = len(head)
 
     def stamped(self) -> bytearray:
-        now = apply_mask(STAMP.pack(time.monotonic_ns()), KEY)
+        now = self._as_sent(STAMP.pack(time.monotonic_ns()))
         self.frame[self._stamp_at : self._stamp_at + STAMP.size] = now
         return self.frame
+
+    def _as_sent(self, payload: bytes) -> bytes:
+        return apply_mask(payload, KEY) if self.masked else payload
 
 
 @define

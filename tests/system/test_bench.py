@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from scripts.benchmarks.__main__ import BENCHES
+from scripts.benchmarks.relay_fairness import jain
 from scripts.benchmarks.report import Report, less_is_better, more_is_better, only_told
 
 ROOT = Path(__file__).parents[2]
@@ -66,3 +67,10 @@ def test_the_outer_ratio_is_the_worst_of_the_rows_that_have_a_bar() -> None:
 def test_without_a_bar_the_outer_ratio_is_the_worst_of_all() -> None:
     rows = [more_is_better("", "", 4, 1, "peer"), only_told("", "", 7), more_is_better("", "", 1, 2, "peer")]
     assert Report("x", rows).ratio == 0.5
+
+
+def test_jains_index_is_1_for_equal_shares_and_one_nth_where_one_has_it_all() -> None:
+    assert jain([7, 7, 7, 7]) == 1
+    assert jain([0, 5, 0, 0]) == 0.25
+    assert jain([1, 2, 3]) == pytest.approx(36 / 42)
+    assert jain([0, 0]) == 0

@@ -1,6 +1,8 @@
 // A relay as one writes it on @fastify/websocket: rooms of a host and a client, and a host that waits while its client is behind.
 // `node relay.cjs PORT`. With WS_NO_BUFFER_UTIL in the environment `ws` masks and unmasks in JavaScript, as it does where bufferutil isn't
-// installed. It checks no token and no message: that much less it has to do than ours.
+// installed. With TLS_CERT and TLS_KEY it speaks TLS. It checks no token and no message: that much less it has to do than ours.
+const { readFileSync } = require("node:fs");
+
 const MIB = 2 ** 20;
 const MAX_MESSAGE_BYTES = 4 * MIB;
 const PAUSE_BYTES = MIB;
@@ -29,8 +31,12 @@ function join(socket, { role, sessionId }) {
   socket.send(JSON.stringify({ type: "relay.welcome", role, sessionId }));
 }
 
+function tls({ TLS_CERT, TLS_KEY }) {
+  return TLS_CERT ? { https: { cert: readFileSync(TLS_CERT), key: readFileSync(TLS_KEY) } } : {};
+}
+
 async function main(port) {
-  const app = require("fastify")();
+  const app = require("fastify")(tls(process.env));
   await app.register(require("@fastify/websocket"), {
     options: { maxPayload: MAX_MESSAGE_BYTES, perMessageDeflate: false },
   });
