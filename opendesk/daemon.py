@@ -154,7 +154,7 @@ def _start_timers(
         "host_timeout": services.host_timeout.run,
         "nodes": services.nodes.run,
         "relay_sessions": partial(follow_sessions, services.relay, partial(database.connect, db.conninfo)),
-        "relay_presence": partial(record_presence, db.pools[-1], services.relay.presences),
+        "relay_presence": partial(record_presence, db.pools[-1], services.nodes.own, services.relay.presences),
         "relay_peers": services.relay.keep_alive,
         "retention": partial(retention, db.pools[-1]),
         "database": partial(database.watch, db.pools, metrics),
@@ -201,6 +201,7 @@ async def _serve_web(
 async def _closing_time(stop: Stop, services: Services) -> None:
     await stop.wait()
     services.relay.drain()
+    await services.nodes.leave()
 
 
 def _listening(settings: Settings, environ: Mapping[str, str]) -> list[Listener]:

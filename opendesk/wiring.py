@@ -72,7 +72,7 @@ async def wire(
     *,
     ready: Callable[[], Awaitable[Mapping[str, bool]]],
 ) -> Services:
-    """Calls take their connections from `pool`, heartbeats and timers theirs from `upkeep`. Raise CannotStart."""
+    """Calls take their connections from `pool`, heartbeats, timers and looks at sessions theirs from `upkeep`. Raise CannotStart."""
     await _keep_currency(settings, pool)
     tokens = Tokens(await _jwt_secret(settings, pool), settings.jwt_expires_in)
     heartbeats = Heartbeats(upkeep, metrics)
@@ -93,7 +93,7 @@ async def wire(
     await nodes.beat()  # before anybody is sent to it
     stream_key = await _shared_key(pool, "stream", stream_tokens.KEY_BYTES)
     proxies = Proxies(settings.trusted_proxies)
-    relay = Relay(pool, stream_key, _relay_limits(settings), partial(_relay_caller, proxies))
+    relay = Relay(pool, upkeep, stream_key, _relay_limits(settings), partial(_relay_caller, proxies))
     metrics.registry.register(RelayFigures(relay))
     calls = all_endpoints(
         (

@@ -350,6 +350,7 @@ CREATE TABLE opendesk.sessions (
     stream_expires_at timestamp with time zone,
     stream_node uuid,
     stream_url text,
+    stream_by_relay boolean DEFAULT false NOT NULL,
     CONSTRAINT sessions_check CHECK (((minutes_used >= 0) AND (minutes_used <= minutes_purchased))),
     CONSTRAINT sessions_claimed_failure_reason_check CHECK ((claimed_failure_reason = ANY (ARRAY['NONE'::text, 'HOST'::text, 'CLIENT'::text, 'PLATFORM'::text]))),
     CONSTRAINT sessions_client_credit_check CHECK ((client_credit >= 0)),
@@ -384,8 +385,10 @@ WITH (fillfactor='80');
 
 CREATE TABLE opendesk.stream_presence (
     session_id uuid NOT NULL,
+    node uuid NOT NULL,
     host_down_since timestamp with time zone,
     client_up_since timestamp with time zone,
+    client_left_at timestamp with time zone,
     last_byte_at timestamp with time zone,
     seen_at timestamp with time zone NOT NULL
 )
@@ -550,7 +553,7 @@ ALTER TABLE ONLY opendesk.sessions
 --
 
 ALTER TABLE ONLY opendesk.stream_presence
-    ADD CONSTRAINT stream_presence_pkey PRIMARY KEY (session_id);
+    ADD CONSTRAINT stream_presence_pkey PRIMARY KEY (session_id, node);
 
 
 --

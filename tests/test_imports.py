@@ -80,3 +80,8 @@ def test_only_the_daemon_imports_every_room() -> None:
         if len({name.split(".")[1] for name in imports(m) if name.startswith("opendesk.")} & rooms) == len(rooms)
     }
     assert everywhere <= {"opendesk.daemon"}
+
+
+def test_only_simulators_have_a_websocket_library() -> None:
+    users = {module.split(".")[1] for module in MODULES if "trio_websocket" in imports(module)}
+    assert users == {"simulators"}

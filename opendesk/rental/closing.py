@@ -44,10 +44,11 @@ class Snapshot:
     network_provider: str
     last_seen_at: datetime | None
     now: datetime
-    # What a relay saw of its room, if one did lately: lifecycle.RelayEvidence.
+    # What the relays saw of its rooms, if any did: lifecycle.RelayEvidence.
     host_down_since: datetime | None = None
     client_up_since: datetime | None = None
     last_byte_at: datetime | None = None
+    client_left_at: datetime | None = None
 
     @property
     def active(self) -> ActiveSession:
@@ -60,7 +61,7 @@ class Snapshot:
             minutes_purchased=self.minutes_purchased,
             provider=NetworkProvider(self.network_provider),
             last_beat_at=self.last_seen_at,
-            evidence=RelayEvidence(self.host_down_since, self.client_up_since, self.last_byte_at),
+            evidence=RelayEvidence(self.host_down_since, self.client_up_since, self.last_byte_at, self.client_left_at),
         )
 
 

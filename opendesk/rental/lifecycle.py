@@ -15,6 +15,9 @@ from opendesk.rental.settlement import FailureReason
 # "No host socket for the last 30 s": the contract's number. Long enough for a host to change networks and come back.
 RELAY_SILENCE: Final = timedelta(seconds=30)
 
+# A client that gives up hangs up first, and then calls `end`.
+HUNG_UP_BEFORE: Final = timedelta(seconds=5)
+
 _MINUTE: Final = timedelta(minutes=1)
 
 
@@ -83,15 +86,20 @@ def acting_as(*, is_client: bool, is_host: bool, is_admin: bool) -> Caller | Non
 
 @frozen
 class RelayEvidence:
-    """What the relay saw of one session's room.
+    """What the relays saw of one session's rooms: at one daemon as a rule, at several when a side moved or has sockets at more than one.
 
-    A host socket that came with the shared token is not seen at all: both sides hold that token. While nobody is in the room, or after
-    the relay itself began anew, all three are None and nothing is proven.
+    A socket that came with the shared token is not seen at all: both sides hold that token. If no relay that is alive knows of the session,
+    who was there is None and nothing is proven.
     """
 
-    host_down_since: datetime | None  # when the last host socket left, or the room opened if none came; None: one is up
-    client_up_since: datetime | None  # since when a socket of the client has been up without a gap; None: none is
-    last_byte_at: datetime | None  # when the host's last byte was relayed; None: none was
+    # When the last host socket left, or the room opened if none came, at whichever relay that was latest; None: one is up somewhere.
+    host_down_since: datetime | None
+    # Since when a socket of the client has been up without a gap, or was until `client_left_at`; None: there never was one.
+    client_up_since: datetime | None
+    # When the host's last byte was relayed, whether that relay is still alive or not; None: none was.
+    last_byte_at: datetime | None
+    # When the client's last socket left; None: one is up, or there never was one.
+    client_left_at: datetime | None = None
 
 
 @frozen
@@ -103,7 +111,7 @@ class ActiveSession:
     minutes_purchased: int
     provider: NetworkProvider = field(converter=NetworkProvider)
     last_beat_at: datetime | None = None  # of this session's PC
-    evidence: RelayEvidence | None = None  # None: there is no room, or this daemon doesn't hold it
+    evidence: RelayEvidence | None = None  # None: no relay saw anything
 
 
 @frozen
@@ -226,8 +234,11 @@ def _left_relay(session: ActiveSession, at: datetime) -> bool:
         return False
     if seen.host_down_since is None or seen.client_up_since is None:
         return False
+    until = at if seen.client_left_at is None else min(at, seen.client_left_at)
+    if at - until > HUNG_UP_BEFORE:
+        return False
     # The host's 30 s begin with the session: before, it had no reason to be there.
-    return at - max(seen.host_down_since, seen.client_up_since, session.start_at) >= RELAY_SILENCE
+    return until - max(seen.host_down_since, seen.client_up_since, session.start_at) >= RELAY_SILENCE
 
 
 def _last_proof_of_life(session: ActiveSession, at: datetime) -> datetime:

@@ -84,7 +84,9 @@ class Settings:
         integer(0, 65535), "3333", "TCP port; 0 takes any free one. Sockets passed by systemd win over PORT and BIND"
     )
     bind: str = setting(BIND, "127.0.0.1", "where to listen: an address, a host name, or `unix:/path`")
-    public_url: str | None = setting(PUBLIC_URL, None, "for URLs given out; without it, the request's own host")
+    public_url: str | None = setting(
+        PUBLIC_URL, None, "for URLs given out; without it, the request's own host. Several daemons want it"
+    )
     trusted_proxies: tuple[Network, ...] = setting(NETWORKS, "", "whose `X-Forwarded-*` counts")
     tls_cert: Path | None = setting(PATH, None, "certificate chain, PEM; read again on SIGHUP")
     tls_key: Path | None = setting(PATH, None, "its key, PEM; both or none")

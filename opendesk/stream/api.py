@@ -24,15 +24,18 @@ _FACTS = """
       FROM sessions s JOIN hosts h ON h.id = s.host_id JOIN pcs p ON p.id = s.pc_id WHERE s.id = %(id)s
 """
 
-# Both sides are to meet at one relay: the first call says whose, and that stands while its daemon is alive. Our own row may be late.
+# Both sides are to meet at one relay: the first call says whose, and that stands while its daemon is alive. Our own row may be late. A caller
+# whose daemon it is, is told the URL of their own request: what somebody else's Host header said may be a lie. Only another daemon tells the
+# stored one, as it knows no better.
 _GRANT = """
     UPDATE sessions SET stream_expires_at = now() + %(ttl_ms)s * interval '1 millisecond',
+           stream_by_relay = stream_by_relay OR (SELECT network_provider = 'RELAY' FROM pcs WHERE pcs.id = pc_id),
            (stream_node, stream_url) = (
                SELECT CASE WHEN stays THEN stream_node ELSE %(node)s END, CASE WHEN stays THEN stream_url ELSE %(url)s END
                  FROM (SELECT coalesce(stream_node = %(node)s, false) OR EXISTS (
                            SELECT FROM relay_nodes WHERE id = stream_node AND alive_until > now())) AS node (stays))
      WHERE id = %(id)s AND status IN ('PENDING', 'ACTIVE')
- RETURNING status, stream_expires_at, stream_url
+ RETURNING status, stream_expires_at, CASE WHEN stream_node = %(node)s THEN %(url)s ELSE stream_url END AS stream_url
 """
 
 

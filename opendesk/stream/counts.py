@@ -21,7 +21,7 @@ FAULTS: Final = {1002: "protocol_error", 1007: "invalid_data", 1009: "too_big"}
 OTHER: Final = "other"
 
 # Why a client's message isn't passed on.
-CLIENT_DROPS: Final = ("rate", "no_host", "invalid", "not_active")
+CLIENT_DROPS: Final = ("rate", "no_host", "slow_host", "invalid", "not_active")
 
 
 @define

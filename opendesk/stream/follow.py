@@ -11,6 +11,7 @@ from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.stream import states
 from opendesk.stream.relay import Relay
+from opendesk.supervise import every
 
 log = structlog.get_logger()
 
@@ -22,19 +23,29 @@ RETRY_S: Final = 1.0
 
 async def follow_sessions(relay: Relay, connect: Callable[[], Awaitable[TrioConnection]]) -> None:
     while True:
+        await _follow(relay, connect)
+        await trio.sleep(RETRY_S)
+
+
+async def _follow(relay: Relay, connect: Callable[[], Awaitable[TrioConnection]]) -> None:
+    """Until the database is away. A look may have to wait for a connection: nobody is to be deaf for so long."""
+
+    async def look() -> None:
+        await relay.look_again(list(relay.rooms))
+
+    async with trio.open_nursery() as looking:
         try:
             async with await connect() as conn:
                 await conn.run(f"LISTEN {states.CHANNEL}")
-                while True:
-                    await relay.look_again(list(relay.rooms))
-                    await _hear(conn, relay)
+                looking.start_soon(every, LOOK_EVERY_S, look)
+                await _hear(conn, relay)
         except AWAY as error:
             log.warning("relay.not_listening", error=repr(error))
-            await trio.sleep(RETRY_S)
+        looking.cancel_scope.cancel()
 
 
 async def _hear(conn: TrioConnection, relay: Relay) -> None:
-    async with aclosing(conn.notifies(timeout=LOOK_EVERY_S)) as notifications:
+    async with aclosing(conn.notifies()) as notifications:
         async for notification in notifications:
             if (told := states.told(notification.payload)) is not None:
                 relay.session_is(*told)

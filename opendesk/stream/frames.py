@@ -33,7 +33,7 @@ PROTOCOL_ERROR, INVALID_DATA, TOO_BIG = 1002, 1007, 1009
 # A control frame is passed on whole, so what may be left over of a read is one, but for its last byte (2 + 4 + 125 - 1).
 MAX_REST_BYTES = 2 + KEY_BYTES + MAX_CONTROL_BYTES - 1
 
-# What a message under way is, besides TEXT and BINARY: none is, or a binary one that nobody gets.
+# What a message under way is, besides TEXT and BINARY: none is, or one that nobody gets.
 _IDLE, _SWALLOWED = 0, 3
 _MASKED = 0x80  # of the second byte
 # By the rest of the second byte; the mask's key is a header's last part.
@@ -47,11 +47,12 @@ _SERVER_BINARY_7 = tuple(encode_header(BINARY, True, length) for length in range
 
 @frozen
 class Part:
-    """The pieces of one message that a burst holds, and whether they are its first and its last."""
+    """The pieces of one message that a burst holds, whether they are its first and its last, and whether a frame is left unfinished."""
 
     pieces: list[bytes]
     begins: bool
     ends: bool
+    in_frame: bool = False
 
 
 @define
@@ -62,7 +63,6 @@ class Burst:
     - `goes_on`: the first piece belongs to a message that an earlier burst began.
     - `size`: bytes of all pieces.
     - `frame_left`: bytes that the last frame still wants; only at 0 may other frames be sent after this burst.
-    - `message_bytes`: payload of the message left unfinished, as its headers told so far; 0 if there is none.
     """
 
     goes_on: bool
@@ -70,7 +70,6 @@ class Burst:
     ends: list[int] = field(factory=list)
     size: int = 0
     frame_left: int = 0
-    message_bytes: int = 0
 
     @property
     def finished(self) -> bool:
@@ -84,12 +83,12 @@ class Burst:
             yield Part(self.pieces[start:end], begins, ends=True)
             start, begins = end, True
         if start < len(self.pieces):
-            yield Part(self.pieces[start:], begins, ends=False)
+            yield Part(self.pieces[start:], begins, ends=False, in_frame=self.frame_left > 0)
 
 
 @define
 class Swallowed:
-    """Binary messages that came to their end and were not unmasked."""
+    """Messages that came to their end and were not unmasked: binary ones that nobody is to get, and texts that are too long."""
 
     messages: int
     payload_bytes: int
@@ -154,14 +153,15 @@ _FIRST_BYTE_FAULTS = tuple(map(_first_byte_fault, range(256)))
 class Frames:
     """The frames of one client, of which binary messages are passed on (or swallowed) and texts gathered.
 
-    `max_message_bytes` limits the payload of a binary message over all of its fragments, `max_text_bytes` that of a text.
-    `swallow` may change at any time and holds from the next message on.
+    `max_message_bytes` limits the payload of a message over all of its fragments; a text over `max_text_bytes` is swallowed. `swallow` may
+    change at any time and holds from the next message on. `seen` counts frames of all kinds.
     """
 
     max_message_bytes: int = field(kw_only=True)
     max_text_bytes: int = field(kw_only=True)
     swallow: bool = field(kw_only=True, default=False)
     over: bool = field(init=False, default=False)
+    seen: int = field(init=False, default=0)
     _rest: bytes = field(init=False, default=b"")
     _kind: int = field(init=False, default=_IDLE)
     _size: int = field(init=False, default=0)
@@ -189,7 +189,7 @@ class Frames:
         key, size = self._key, len(data)
         self._left -= size
         self._key = _turned(key, size)
-        return Burst(True, [apply_mask(data, key)], [], size, self._left, self._size)  # noqa: FBT003  # the fields in order
+        return Burst(True, [apply_mask(data, key)], [], size, self._left)  # noqa: FBT003  # the fields in order
 
     def _complete_rest(self, data: memoryview, events: list[Event]) -> int:
         """Put together the header (or control frame) that an earlier read broke off; return how much of `data` it took."""
@@ -252,6 +252,7 @@ class Frames:
             add(mask(data[body:at], key))
             mark(len(pieces))
         if heads:
+            self.seen += heads
             burst.size += at - start - KEY_BYTES * heads
             if not events or events[-1] is not burst:
                 events.append(burst)
@@ -268,11 +269,12 @@ class Frames:
         if body > len(data):
             return None
         length, key = _payload_length(data, at), data[body - KEY_BYTES : body].tobytes()
+        if first & CLOSE and body + length > len(data):
+            return None
+        self.seen += 1
         if not first & CLOSE:
             self._begin_frame(first, length, key, events)
             return self._payload(data, body, events)
-        if body + length > len(data):
-            return None
         control = _control(first & 0x0F, apply_mask(data[body : body + length], key))
         self.over = isinstance(control, Close)
         events.append(control)
@@ -299,8 +301,10 @@ class Frames:
             self._size = 0
             self._kind = _SWALLOWED if opcode == BINARY and self.swallow else opcode
         self._size += length
-        if self._size > (self.max_text_bytes if self._kind == TEXT else self.max_message_bytes):
+        if self._size > self.max_message_bytes:
             raise _Violated(TOO_BIG, "message too big")
+        if self._kind == TEXT and self._size > self.max_text_bytes:
+            self._kind, self._text = _SWALLOWED, b""
         self._fin, self._left, self._key = bool(first & FIN), length, key
         if self._kind == BINARY:
             self._pass_on(encode_header(opcode, self._fin, length), events, goes_on=not opcode)
@@ -329,7 +333,7 @@ class Frames:
         if piece:
             burst.pieces.append(piece)
             burst.size += len(piece)
-        burst.frame_left, burst.message_bytes = self._left, self._size
+        burst.frame_left = self._left
 
     def _end_message(self, events: list[Event]) -> None:
         kind, self._kind = self._kind, _IDLE
@@ -341,7 +345,6 @@ class Frames:
         elif kind == BINARY:
             assert isinstance(last, Burst)
             last.ends.append(len(last.pieces))
-            last.message_bytes = 0
         elif isinstance(last, Swallowed):
             last.messages += 1
             last.payload_bytes += self._size

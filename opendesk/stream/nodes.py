@@ -5,6 +5,7 @@ from uuid import UUID
 
 from attrs import define
 import structlog
+import trio
 
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
@@ -17,6 +18,9 @@ log = structlog.get_logger()
 BEAT_S: Final = 5.0
 ALIVE_S: Final = 15.0
 
+# At a stop. A mute database isn't waited for: it takes ALIVE_S then, as if the daemon had been killed.
+LEAVE_S: Final = 1.0
+
 # A dead one is no other than one that was forgotten. Kept a while for those who look into what happened.
 FORGET_AFTER_S: Final = 3600.0
 
@@ -28,6 +32,8 @@ _BEAT = """
         ON CONFLICT (id) DO UPDATE SET alive_until = excluded.alive_until
 """
 
+_LEAVE = "UPDATE relay_nodes SET alive_until = now() WHERE id = %(id)s"
+
 
 @define
 class Nodes:
@@ -35,6 +41,7 @@ class Nodes:
 
     _pool: Pool
     own: UUID
+    _is_leaving: bool = False
 
     async def run(self) -> None:
         await every(BEAT_S, self._tick)
@@ -44,7 +51,21 @@ class Nodes:
         async with self._pool.connection() as conn:
             await conn.run(_BEAT, {"id": self.own, "alive_s": ALIVE_S, "forget_after_s": FORGET_AFTER_S})
 
+    async def leave(self) -> None:
+        """From now on callers are sent elsewhere."""
+        self._is_leaving = True
+        with trio.move_on_after(LEAVE_S) as limit:
+            try:
+                async with self._pool.connection() as conn:
+                    await conn.run(_LEAVE, {"id": self.own})
+            except AWAY as error:
+                log.warning("nodes.left_without_a_word", error=repr(error))
+        if limit.cancelled_caught:
+            log.warning("nodes.left_without_a_word", error=f"no answer in {LEAVE_S} s")
+
     async def _tick(self) -> None:
+        if self._is_leaving:
+            return
         try:
             await self.beat()
         except AWAY as error:

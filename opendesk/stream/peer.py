@@ -1,5 +1,6 @@
 """One socket of a room: what it sends is parsed as it comes, what it is to be sent goes out as fast as it takes it."""
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from attrs import define, field, frozen
@@ -9,16 +10,20 @@ from opendesk.stream.admission import Admitted
 from opendesk.stream.frames import Burst, Close, Event, Frames, Ping, Pong, Swallowed, Text, Violation
 from opendesk.stream.outbox import Outbox
 from opendesk.stream.outgoing import close_frame, ping_frame, pong_frame
-from opendesk.stream.wire import Gone, Wire
+from opendesk.stream.tokens import Role
+from opendesk.stream.wire import BUFFER_BYTES, MORSEL_BYTES, Gone, Wire
 
 # The contract's: a client that takes nothing for so long is closed.
 STUCK_S: Final = 10.0
 
-# From our good-bye to theirs, the message on the wire included: some round trips of a bad line.
+# From our good-bye to theirs, the frame on the wire included: some round trips of a bad line.
 PARTING_S: Final = 2.0
 
-# Pongs and words of ours that wait for a socket that doesn't take them. Who asks for more than it reads is gone.
+# Pongs and texts of ours that wait for a socket that takes too little: half a MiB of the longest. More go unsaid.
 MOST_OWN_FRAMES: Final = 256
+
+# A host whose frames are smaller is read by morsels; so are clients, who say 2 KiB at the most.
+SMALL_FRAME_BYTES: Final = 64
 
 # RFC 6455, section 7.4.1; 1013 is IANA's.
 NORMAL, TRY_AGAIN = 1000, 1013
@@ -38,6 +43,7 @@ class Hears(Protocol):
     def pictures(self, peer: "Peer", burst: Burst) -> None: ...
     def swallowed(self, peer: "Peer", event: Swallowed) -> None: ...
     def text(self, peer: "Peer", payload: bytes) -> None: ...
+    def frames(self, peer: "Peer", count: int) -> None: ...
 
 
 @define(eq=False)
@@ -56,63 +62,64 @@ class Peer:
     _wake: trio.Event = field(factory=trio.Event)
     _life: trio.CancelScope = field(factory=trio.CancelScope)
 
-    def pass_on(self, burst: Burst) -> bool:
-        """Send it at once as far as the socket takes it; the rest waits, within bounds. Whether all of it went."""
+    def pass_on(self, burst: Burst) -> None:
+        """Send it at once as far as the socket takes it; the rest waits, within bounds."""
         if not self.outbox.is_idle:
             self.outbox.put(burst)
             if self.outbox.is_hopeless:
                 self.cut_off("client_too_slow")
             self._wake.set()
-            return False
+            return
         try:
             sent = self._wire.send_now(burst.pieces)
         except Gone:
             self.cut_off("gone")
-            return True
+            return
         self.outbox.passed(burst, sent)
         if sent < burst.size:
             self._wake.set()
-        return sent == burst.size
 
-    def say(self, frame: bytes) -> None:
-        """Send a whole frame of our own before whatever waits."""
-        if self.parting is not None:
-            return
-        if self.outbox.own_waiting >= MOST_OWN_FRAMES:
-            self.part(TRY_AGAIN, "client_too_slow")
-            return
-        at_once = self.outbox.is_idle and self.outbox.may_part
-        self.outbox.say(frame)
-        if at_once:
-            self._say_now()
+    def say(self, text: bytes) -> bool:
+        """Send a whole text frame of our own before the pictures that wait. False if it isn't said."""
+        return self._say(self.outbox.say, text)
+
+    def ping(self) -> None:
+        self._say(self.outbox.say_control, ping_frame())
+
+    def _say(self, put: Callable[[bytes], None], frame: bytes) -> bool:
+        if self.parting is not None or self.outbox.own_waiting >= MOST_OWN_FRAMES:
+            return False
+        put(frame)
+        if not self.outbox.is_sending:
+            self._send_now()
         if not self.outbox.is_idle:
             self._wake.set()
+        return True
 
-    def _say_now(self) -> None:
+    def _send_now(self) -> None:
         """Without a turn of the loop for the writer, which waits for work."""
         try:
             self.outbox.sent(self._wire.send_now(list(self.outbox.next())))
         except Gone:
             self.cut_off("gone")
 
-    def give_way(self) -> None:
-        """Let others have their turn before more is read: they have something to send."""
-        self._wire.give_way()
-
-    def ping(self) -> None:
-        self.say(ping_frame())
-
-    def part(self, code: int, reason: str) -> None:
-        """Say good-bye as soon as the message on the wire is finished, and be gone soon in any case."""
+    def part(self, code: int, reason: str, *, within_s: float | None = None) -> None:
+        """Say good-bye as soon as the frame on the wire is finished, and be gone soon in any case."""
         if self.parting is None:
             self.parting = Parting(code, reason)
             self.outbox.wind_up()
-            self._life.deadline = trio.current_time() + PARTING_S
+            self._life.deadline = trio.current_time() + (PARTING_S if within_s is None else within_s)
             self._wake.set()
 
     def cut_off(self, reason: str) -> None:
         self.parting = self.parting or Parting(None, reason)
         self._life.cancel()
+
+    @property
+    def farewell(self) -> Parting:
+        """Why it ended; with a code only if it was told."""
+        why = self.parting or Parting(None, "interrupted")
+        return why if self._said_goodbye else Parting(None, why.reason)
 
     def host_left(self) -> None:
         if self.outbox.host_left():
@@ -130,17 +137,27 @@ class Peer:
 
     async def _read(self, first: bytes) -> None:
         try:
-            data = memoryview(first) if first else await self._wire.receive()
-            while data:
-                self.heard_s = trio.current_time()
-                for event in self._frames.feed(data) if not self._frames.over else ():
-                    self._take(event)
-                if self._theirs_closed:
-                    return
-                data = await self._wire.receive()
+            if not first or self._hear(memoryview(first)):
+                await self._wire.feed(self._hear)
         except Gone:
             pass
-        self.cut_off("gone")
+        if not self._theirs_closed:
+            self.cut_off("gone")
+
+    def _hear(self, data: memoryview) -> int:
+        """Take what came; how much is to be read next, 0 for no more."""
+        if not data:
+            return 0
+        self.heard_s = trio.current_time()
+        seen = self._frames.seen
+        for event in self._frames.feed(data) if not self._frames.over else ():
+            self._take(event)
+        count = self._frames.seen - seen
+        self.room.frames(self, count)
+        if self._theirs_closed:
+            return 0
+        is_large = count * SMALL_FRAME_BYTES <= len(data)
+        return BUFFER_BYTES if is_large and self.admitted.role is Role.HOST else MORSEL_BYTES
 
     def _take(self, event: Event) -> None:
         match event:
@@ -151,7 +168,7 @@ class Peer:
             case Swallowed():
                 self.room.swallowed(self, event)
             case Ping():
-                self.say(pong_frame(event.payload))
+                self._say(self.outbox.say_control, pong_frame(event.payload))
             case Close():
                 self._theirs_closed = True
                 self.part(event.code or NORMAL, "closed")

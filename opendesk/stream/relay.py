@@ -1,6 +1,6 @@
 """The relay: WebSockets of hosts and clients, taken over from the front door, admitted, and brought together in rooms."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final
 from urllib.parse import parse_qsl
@@ -12,20 +12,22 @@ import trio
 
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
-from opendesk.stream import states
+from opendesk.stream import control, states
 from opendesk.stream.admission import Admitted, Asked, Reason, Refusal, SessionState, admit, parse_query
 from opendesk.stream.counts import Tally
 from opendesk.stream.frames import Frames
 from opendesk.stream.limits import Window
+from opendesk.stream.looks import Looks
 from opendesk.stream.outbox import Outbox
 from opendesk.stream.outgoing import accept_key, close_frame, text_frame
 from opendesk.stream.peer import PARTING_S, TRY_AGAIN, Parting, Peer
-from opendesk.stream.presence import Presence
+from opendesk.stream.presence import Presences
+from opendesk.stream.reactor import Reactor, reactor
 from opendesk.stream.room import POLICY_VIOLATION, Room, RoomLimits
 from opendesk.stream.tokens import Role, read_token
-from opendesk.stream.wire import BUFFER_BYTES, Gone, Wire, wire_of
+from opendesk.stream.wire import BUFFER_BYTES, MORSEL_BYTES, Gone, Wire, wire_of
 from opendesk.web.http.door import Upgrade
-from opendesk.web.http.request import BadRequest
+from opendesk.web.http.websocket import websocket_key
 from opendesk.web.wire import dump_json
 
 log = structlog.get_logger()
@@ -39,14 +41,11 @@ WELCOME_AFTER_S: Final = 0.005
 # Five parameters are what the contract has; more are somebody's tracking.
 _MAX_QUERY_FIELDS: Final = 20
 
-# Texts are gathered whole. What is over the contract's limits but under this is counted and dropped, as it says.
-_TEXT_BYTES: Final = 16 * 1024
-
-# Clients send words, some 2 KiB at most. 64 KiB of the smallest frames there are would hold up everybody for 40 ms, this much for 3.
-CLIENT_READ_BYTES: Final = 4 * 1024
-
 # A message on a client's wire is finished, whatever it takes, up to so many times the largest there may be: its pieces count, too.
 ON_WIRE: Final = 4
+
+# The contract's second from a session's end to its sockets', less what word of it takes.
+SESSION_END_S: Final = 0.8
 
 # A look at the session of who comes. The database away: they are told to come again.
 _LOOK_S: Final = 5.0
@@ -70,32 +69,35 @@ class RelayLimits:
 class Relay:
     """`take_over` is for the front door; `follow_sessions` and `keep_alive` are services of the daemon."""
 
-    _pool: Pool
+    _pool: Pool  # the callers', for who comes
+    _upkeep: Pool  # for what becomes of sessions: it isn't to wait for a crowd
     _key: bytes = field(repr=False)
     _limits: RelayLimits
     # The caller's address, of the peer's and of what proxies of ours say.
     _caller: Callable[[Upgrade], str]
     rooms: dict[UUID, Room] = field(factory=dict)
+    presences: Presences = field(factory=Presences)
     tally: Tally = field(factory=Tally)
     _draining: bool = False
     _buffer: memoryview = field(factory=lambda: memoryview(bytearray(BUFFER_BYTES)))
+    _reactor: Reactor = field(factory=reactor)
+    _looks: Looks = field(init=False)
     _by_address: Window = field(init=False)
     _by_user: Window = field(init=False)
     _by_session: Window = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._looks = Looks(self._upkeep, self.session_is)
         self._by_address, self._by_user, self._by_session = (
             Window(self._limits.attempts, self._limits.attempts_window_s) for _ in range(3)
         )
 
     async def take_over(self, upgrade: Upgrade) -> bool:
-        """Serve the socket until it is done, if it is the relay's. Raise BadRequest."""
+        """Serve the socket until it is done, if it is the relay's. Raise BadRequest or WrongVersion."""
         if upgrade.head.decoded_path != PATH:
             return False
-        key = upgrade.head.field(b"sec-websocket-key")
-        if key is None or upgrade.head.field(b"sec-websocket-version") != b"13":
-            raise BadRequest("Sec-WebSocket-Key and Sec-WebSocket-Version: 13 are needed")
-        wire = wire_of(upgrade.stream, self._buffer)
+        key = websocket_key(upgrade.head)
+        wire = wire_of(upgrade.stream, self._buffer, self._reactor)
         try:
             await _send(wire, _switching(key))
             earliest_s = trio.current_time() + WELCOME_AFTER_S
@@ -153,20 +155,17 @@ class Relay:
         admitted = guest.admitted
         if self._draining:
             return Parting(SERVICE_RESTART, "relay_shutdown")
-        room = self.rooms.get(guest.session.id) or Room(
-            guest.session.id, self._limits.room, is_active=False, opened_at=guest.came_at
-        )
+        room = self.rooms.get(guest.session.id) or self._room(guest)
         refusal = room.refusal(admitted.role, own=admitted.own)
         if refusal is not None:
             return Parting(*refusal)
         self.rooms[room.session] = room
-        room.is_active = guest.session.status == "ACTIVE"
+        self.session_is(room.session, guest.session.status)
         limits = room.limits
-        buffer = self._buffer if admitted.role is Role.HOST else self._buffer[:CLIENT_READ_BYTES]
         peer = Peer(
             admitted,
             room,
-            wire_of(upgrade.stream, buffer),
+            wire_of(upgrade.stream, self._buffer, self._reactor),
             self._frames(admitted.role),
             Outbox(limits.queue_bytes, ON_WIRE * limits.message_bytes, skips=room.is_inside),
         )
@@ -174,15 +173,22 @@ class Relay:
         room.enter(peer)
         log.info("relay.connected", session=str(room.session), role=admitted.role, own=admitted.own)
         try:
-            # It may have ended between the look and now, when nobody here would have heard of it.
-            await self.look_again([room.session])
-            await peer.serve(upgrade.rest)
+            async with trio.open_nursery() as looking:
+                # It may have ended between the look and now, when nobody here would have heard of it. Beside serving: it may have to wait.
+                looking.start_soon(self.look_again, [room.session])
+                await peer.serve(upgrade.rest)
+                looking.cancel_scope.cancel()
         finally:
             self._left(room, peer)
         return None
 
+    def _room(self, guest: "_Guest") -> Room:
+        """A new one, for somebody to enter at once: an empty room has a place for anybody."""
+        presence = self.presences.opened(guest.session.id, trio.current_time())
+        return Room(guest.session.id, self._limits.room, is_active=False, opened_at=guest.came_at, presence=presence)
+
     def _left(self, room: Room, peer: Peer) -> None:
-        role, parting = peer.admitted.role, peer.parting or Parting(None, "interrupted")
+        role, parting = peer.admitted.role, peer.farewell
         self.tally.disconnect(role, parting.code, parting.reason)
         log.info("relay.disconnected", session=str(room.session), role=role, code=parting.code, reason=parting.reason)
         room.leave(peer)
@@ -190,14 +196,18 @@ class Relay:
             self._close(room)
 
     def _frames(self, role: Role) -> Frames:
+        is_client = role is Role.CLIENT
         return Frames(
-            max_message_bytes=self._limits.room.message_bytes, max_text_bytes=_TEXT_BYTES, swallow=role is Role.CLIENT
+            max_message_bytes=self._limits.room.message_bytes,
+            max_text_bytes=control.CLIENT_MAX_BYTES if is_client else control.HOST_MAX_BYTES,
+            swallow=is_client,
         )
 
     def _close(self, room: Room) -> None:
         if self.rooms.get(room.session) is not room:
             return  # it is closed already: a host that was replaced only said good-bye yet
         del self.rooms[room.session]
+        self.presences.closed(room.session, trio.current_time())
         counts = room.counts
         self.tally.closed.add(counts)
         log.info(
@@ -220,31 +230,19 @@ class Relay:
     # ---- what happens to sessions
 
     def session_is(self, session: UUID, status: str) -> None:
-        """What became of a session; of others nothing is kept."""
+        """What became of a session; of others nothing is kept. Sessions only move on: a slow look's PENDING may be older than what is known."""
+        if status not in {"PENDING", "ACTIVE"}:
+            self.presences.over(session)
         room = self.rooms.get(session)
-        if room is None:
+        if room is None or status == "PENDING":
             return
         room.is_active = status == "ACTIVE"
-        if status not in {"PENDING", "ACTIVE"}:
-            room.close(POLICY_VIOLATION, "session_closed")
+        if not room.is_active:
+            room.close(POLICY_VIOLATION, "session_closed", within_s=SESSION_END_S)
 
     async def look_again(self, sessions: Sequence[UUID]) -> None:
-        """Ask what became of these sessions; nothing if there are none, or the database is away."""
-        if not sessions:
-            return
-        try:
-            with trio.fail_after(_LOOK_S):
-                async with self._pool.connection() as conn:
-                    found = await states.statuses(conn, sessions)
-        except (*AWAY, trio.TooSlowError) as error:
-            log.warning("relay.sessions_unknown", error=repr(error))
-            return
-        for session, status in found.items():
-            self.session_is(session, status)
-
-    def presences(self) -> Iterator[tuple[UUID, Presence]]:
-        """Who is where, of each room."""
-        return ((session, room.presence) for session, room in self.rooms.items())
+        """Ask what became of these sessions, unless the database is away."""
+        await self._looks.look_at(sessions)
 
     async def keep_alive(self) -> None:
         """Ping who is silent, and give up who stays so."""
@@ -314,8 +312,7 @@ async def _part(wire: Wire, parting: Parting) -> None:
     assert parting.code is not None
     with trio.move_on_after(PARTING_S):
         await _send(wire, close_frame(parting.code, parting.reason))
-        while await wire.receive():
-            pass
+        await wire.feed(lambda data: MORSEL_BYTES if data else 0)
 
 
 async def _send(wire: Wire, data: bytes) -> None:

@@ -19,6 +19,13 @@ from opendesk.stream.tokens import Role
 
 POLICY_VIOLATION: Final = 1008
 
+# Frames of all kinds are counted, too, since the smallest cost as much as large ones. A host may send one for so many bytes of its limit
+# (51,200 a second by default, a fifth of a core), yet a thousand where that is low; a client some for each message, since it may answer
+# pings and send in fragments.
+BYTES_A_FRAME: Final = 512
+FEWEST_FRAMES: Final = 1000
+FRAMES_A_MESSAGE: Final = 4
+
 
 @frozen
 class RoomLimits:
@@ -31,19 +38,37 @@ class RoomLimits:
     queue_bytes: int
 
 
+@frozen
+class Meters:
+    """What one socket may send in a second: a host's bytes or a client's messages, and frames."""
+
+    amount: Rate
+    frames: Rate
+
+    @classmethod
+    def of(cls, role: Role, limits: RoomLimits) -> "Meters":
+        if role is Role.HOST:
+            amount, frames = limits.host_bytes_per_s, limits.host_bytes_per_s // BYTES_A_FRAME
+        else:
+            amount, frames = limits.client_messages_per_s, limits.client_messages_per_s * FRAMES_A_MESSAGE
+        return cls(Rate(amount), Rate(max(frames, FEWEST_FRAMES)))
+
+
 @define(eq=False)
 class Room:
     session: UUID
     limits: RoomLimits
     is_active: bool  # the session is ACTIVE, not only PENDING
     opened_at: datetime  # by the database's clock
+    presence: Presence  # also of what was seen before this room opened
     host: Peer | None = None
     clients: list[Peer] = field(factory=list)
     counts: Counts = field(factory=Counts)  # what clients shed who are still here, they know
     pace: Pace = field(factory=lambda: Pace(trio.current_time()))
     is_inside: bool = False  # of a message of the host's, of which more is to come
-    presence: Presence = field(factory=lambda: Presence(host_down_since_s=trio.current_time()))
-    _rates: dict[Peer, Rate] = field(factory=dict)
+    _is_closing: bool = False
+    _is_client_here: bool = False  # itself, and not only somebody with the shared token
+    _meters: dict[Peer, Meters] = field(factory=dict)
 
     @property
     def is_empty(self) -> bool:
@@ -74,11 +99,10 @@ class Room:
         return None
 
     def enter(self, peer: Peer) -> None:
+        self._meters[peer] = Meters.of(peer.admitted.role, self.limits)
         if peer.admitted.role is Role.CLIENT:
-            self._rates[peer] = Rate(self.limits.client_messages_per_s)
             self.clients.append(peer)
         else:
-            self._rates[peer] = Rate(self.limits.host_bytes_per_s)
             if self.host is not None:
                 self.host.part(POLICY_VIOLATION, "host_replaced")
                 self._host_left()
@@ -86,7 +110,9 @@ class Room:
         self._note_presence()
 
     def leave(self, peer: Peer) -> None:
-        self._rates.pop(peer, None)
+        self._meters.pop(peer, None)
+        if peer not in self.peers:
+            return  # a host that was replaced; by now another room may go on with the presence
         if peer in self.clients:
             self.clients.remove(peer)
             self.counts.shed_messages += peer.outbox.shed_messages
@@ -97,10 +123,11 @@ class Room:
         self._note_presence()
 
     def _note_presence(self) -> None:
+        self._is_client_here = any(client.admitted.own for client in self.clients)
         self.presence.now(
             trio.current_time(),
             host=self.host is not None and self.host.admitted.own,
-            client=any(client.admitted.own for client in self.clients),
+            client=self._is_client_here,
         )
 
     def _host_left(self) -> None:
@@ -108,20 +135,33 @@ class Room:
         for client in self.clients:
             client.host_left()
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, *, within_s: float | None = None) -> None:
+        """Part from all. Who is in the midst of a picture gets the rest of its frame, if that comes in time."""
+        self._is_closing = True
         for peer in self.peers:
-            peer.part(code, reason)
+            peer.part(code, reason, within_s=within_s)
 
     # ---- what they say
 
+    def frames(self, peer: Peer, count: int) -> None:
+        """All that were read at once, whatever they were."""
+        if peer.parting is None and not self._meters[peer].frames.take(count, trio.current_time()):
+            peer.part(TRY_AGAIN, "host_rate_limit" if peer is self.host else "client_rate_limit")
+
     def pictures(self, peer: Peer, burst: Burst) -> None:
-        if peer is not self.host or peer.parting is not None:
+        if peer is not self.host:
             return
+        if self._is_closing:
+            self._pass_on(burst)
+        elif peer.parting is None:
+            self._from_camera(peer, burst)
+
+    def _from_camera(self, peer: Peer, burst: Burst) -> None:
         self.is_inside = not burst.finished
         counts, messages = self.counts, len(burst.ends)
         now_s = trio.current_time()
-        if not self._rates[peer].take(burst.size, now_s):
-            counts.host_dropped_rate += messages
+        if not self._meters[peer].amount.take(burst.size, now_s):
+            counts.host_dropped_rate += messages + self.is_inside
             peer.part(TRY_AGAIN, "host_rate_limit")
             return
         counts.host_messages += messages
@@ -129,19 +169,23 @@ class Room:
         if not self.clients:
             counts.host_dropped_no_client += messages
             return
-        waiting = False
-        for client in self.clients:
-            waiting = not client.pass_on(burst) or waiting
-        if waiting:
-            peer.give_way()
-        if peer.admitted.own:
+        self._pass_on(burst)
+        if peer.admitted.own and self._is_client_here:
             self.presence.last_byte_s = now_s
         counts.relayed_messages += messages
         counts.relayed_bytes += burst.size
 
+    def _pass_on(self, burst: Burst) -> None:
+        for client in self.clients:
+            client.pass_on(burst)
+
     def swallowed(self, peer: Peer, event: Swallowed) -> None:
-        """Binary of a client: counted, and never carried."""
-        if self._may_say(peer, event.messages):
+        """Binary of a client, and texts that are too long: counted, and never carried."""
+        if peer.parting is not None:
+            return
+        if peer.admitted.role is Role.HOST:
+            self.counts.host_control_invalid += event.messages
+        elif self._may_say(peer, event.messages):
             self.counts.client_dropped["invalid"] += event.messages
 
     def text(self, peer: Peer, payload: bytes) -> None:
@@ -153,10 +197,8 @@ class Room:
             self._from_client(peer, payload)
 
     def _may_say(self, peer: Peer, messages: int) -> bool:
-        if peer not in self._rates:
-            return False
         self.counts.client_messages += messages
-        if self._rates[peer].take(messages, trio.current_time()):
+        if self._meters[peer].amount.take(messages, trio.current_time()):
             return True
         self.counts.client_dropped["rate"] += messages
         peer.part(TRY_AGAIN, "client_rate_limit")
@@ -170,14 +212,16 @@ class Room:
             self.counts.client_dropped["not_active"] += 1
         elif self.host is None:
             self.counts.client_dropped["no_host"] += 1
-        else:
+        elif self.host.say(text_frame(control.rewritten(said, self.host.admitted.scope, with_token=True))):
             self.counts.client_forwarded[said.kind] += 1
-            self.host.say(text_frame(control.rewritten(said, self.host.admitted.scope, with_token=True)))
+        else:
+            self.counts.client_dropped["slow_host"] += 1
 
     def _from_host(self, peer: Peer, payload: bytes) -> None:
         if peer is not self.host:
             return
-        if not self._rates[peer].take(len(payload), trio.current_time()):
+        if not self._meters[peer].amount.take(len(payload), trio.current_time()):
+            self.counts.host_dropped_rate += 1
             peer.part(TRY_AGAIN, "host_rate_limit")
             return
         said = control.from_host(payload, peer.admitted.scope)
@@ -186,4 +230,7 @@ class Room:
             return
         self.counts.host_control_forwarded += 1
         for client in self.clients:
-            client.say(text_frame(control.rewritten(said, client.admitted.scope, with_token=False)))
+            frame = text_frame(control.rewritten(said, client.admitted.scope, with_token=False))
+            if not client.say(frame):
+                self.counts.shed_messages += 1
+                self.counts.shed_bytes += len(frame)

@@ -1,6 +1,6 @@
 """A relay socket's bytes: read into one buffer that all sockets share, written without copying, and never waited for needlessly."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 import os
@@ -10,21 +10,26 @@ from typing import Final, Protocol
 
 import trio
 
+from opendesk.stream.reactor import Reactor
 from opendesk.web.http.transport import Stream
 
 # 256 KiB is slower: what is read no longer stays in the second-level cache until it is written (measured before the project began).
 BUFFER_BYTES: Final = 64 * 1024
 
+# The first read. 64 KiB of the smallest frames there are take the parser 40 ms, in which nobody else is served, and this much 3: whole
+# buffers are for who is known to send larger ones.
+MORSEL_BYTES: Final = 4 * 1024
+
 # Linux and macOS take so many pieces in one writev(); more are joined.
 _MOST_PIECES: Final = 1024
-
-# A socket that always has something to read lets the others in after so many buffers: 512 KiB, a millisecond or so.
-_READS_IN_A_ROW: Final = 8
 
 # Linger for no time: closing sends a reset, so that nobody takes half a message for a whole one.
 _RESET: Final = struct.pack("ii", 1, 0)
 
 Pieces = Sequence[bytes | memoryview]
+
+# Takes what came, and says how many bytes it wants at most the next time (no more than BUFFER_BYTES). Nothing came: that is the end.
+Take = Callable[[memoryview], int]
 
 
 class Gone(OSError):
@@ -34,8 +39,8 @@ class Gone(OSError):
 class Wire(Protocol):
     """One socket, plain or in TLS. One task reads, one calls `send`; `send_now` may be called by any that doesn't wait meanwhile."""
 
-    async def receive(self) -> memoryview:
-        """Wait for bytes, which must be used up before the next wait of any task; empty at the end. Raise Gone."""
+    async def feed(self, take: Take) -> None:
+        """Give what comes to `take`, which must use it up before it returns, until it wants no more. Raise Gone."""
         ...
 
     def send_now(self, pieces: Pieces) -> int:
@@ -46,47 +51,36 @@ class Wire(Protocol):
         """Wait until some of it goes, and say how much. Raise Gone."""
         ...
 
-    def give_way(self) -> None:
-        """Let all others have a turn before the next read."""
-        ...
-
     def abort(self) -> None:
         """Make the end a reset."""
         ...
 
 
 class PlainWire:
-    def __init__(self, stream: trio.SocketStream, buffer: memoryview) -> None:
+    def __init__(self, stream: trio.SocketStream, buffer: memoryview, reactor: Reactor) -> None:
         self._socket = stream.socket
         self._fd = stream.socket.fileno()
         self._buffer = buffer
-        self._reads = 0
-        self._is_empty = False  # the last read took all that was there
+        self._reactor = reactor
 
-    async def receive(self) -> memoryview:
-        self._reads += 1
-        if self._is_empty:
-            await self._readable()
-        elif self._reads >= _READS_IN_A_ROW:
-            self._reads = 0
-            await trio.lowlevel.checkpoint()
-        while True:
+    async def feed(self, take: Take) -> None:
+        """One read a turn, and then the others': none is faster than the rest."""
+        fd, buffer = self._fd, self._buffer[:MORSEL_BYTES]
+
+        def read() -> bool:
+            nonlocal buffer
             try:
-                size = os.readv(self._fd, (self._buffer,))
+                size = os.readv(fd, (buffer,))
             except BlockingIOError:
-                await self._readable()
+                return True
             except OSError as error:
                 raise Gone from error
-            else:
-                self._is_empty = size < len(self._buffer)
-                return self._buffer[:size]
+            wanted = take(buffer[:size])
+            if wanted != len(buffer):
+                buffer = self._buffer[:wanted]
+            return wanted > 0
 
-    async def _readable(self) -> None:
-        self._reads = 0
-        await trio.lowlevel.wait_readable(self._socket)
-
-    def give_way(self) -> None:
-        self._reads = _READS_IN_A_ROW
+        await self._reactor.watch(fd, read)
 
     def send_now(self, pieces: Pieces) -> int:
         try:
@@ -112,11 +106,14 @@ class TlsWire:
     def __init__(self, stream: "trio.SSLStream[trio.SocketStream]") -> None:
         self._stream = stream
 
-    async def receive(self) -> memoryview:
-        try:
-            return memoryview(await self._stream.receive_some(BUFFER_BYTES))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise Gone from error
+    async def feed(self, take: Take) -> None:
+        wanted = MORSEL_BYTES
+        while wanted:
+            try:
+                data = await self._stream.receive_some(wanted)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise Gone from error
+            wanted = take(memoryview(data))
 
     def send_now(self, pieces: Pieces) -> int:  # noqa: ARG002  # nothing goes at once, whatever it is
         return 0
@@ -134,15 +131,12 @@ class TlsWire:
             raise Gone from error
         return size
 
-    def give_way(self) -> None:
-        """Each read of TLS is a turn of the loop anyway."""
-
     def abort(self) -> None:
         _reset(self._stream.transport_stream.socket)
 
 
-def wire_of(stream: Stream, buffer: memoryview) -> Wire:
-    return TlsWire(stream) if isinstance(stream, trio.SSLStream) else PlainWire(stream, buffer)
+def wire_of(stream: Stream, buffer: memoryview, reactor: Reactor) -> Wire:
+    return TlsWire(stream) if isinstance(stream, trio.SSLStream) else PlainWire(stream, buffer, reactor)
 
 
 def _reset(sock: trio.socket.SocketType) -> None:

@@ -5,6 +5,7 @@ from attrs import evolve
 import pytest
 
 from opendesk.rental.lifecycle import (
+    HUNG_UP_BEFORE,
     NEXT,
     RELAY_SILENCE,
     ActiveSession,
@@ -259,6 +260,45 @@ def test_the_host_s_thirty_seconds_begin_with_the_session() -> None:
 def test_the_relay_proves_nothing_unless_it_saw_the_client_without_the_host(evidence: RelayEvidence | None) -> None:
     ending = end(evolve(ON_RELAY, evidence=evidence), Caller.CLIENT, HOST)
     assert (ending.failure_reason, ending.claimed_failure_reason) == (NONE, HOST)
+
+
+def client_hung_up(before: timedelta, *, alone: timedelta) -> ActiveSession:
+    """So long before minute 30, after it had been there so long without the host."""
+    left_at = at(30) - before
+    return evolve(ON_RELAY, evidence=RelayEvidence(left_at - alone, at(1), at(5), client_left_at=left_at))
+
+
+@pytest.mark.parametrize("before", [timedelta(0), INSTANT, HUNG_UP_BEFORE])
+def test_a_client_may_hang_up_and_then_end_the_session(before: timedelta) -> None:
+    assert timedelta(seconds=5) == HUNG_UP_BEFORE
+    for alone, fault in ((RELAY_SILENCE, HOST), (RELAY_SILENCE - INSTANT, NONE)):
+        assert end(client_hung_up(before, alone=alone), Caller.CLIENT, HOST).failure_reason is fault
+
+
+def test_a_client_that_left_before_that_has_no_claim() -> None:
+    gone = client_hung_up(HUNG_UP_BEFORE + INSTANT, alone=timedelta(minutes=10))
+    assert end(gone, Caller.CLIENT, HOST).failure_reason is NONE
+
+
+def test_a_client_s_thirty_seconds_end_with_its_leaving() -> None:
+    came_at, left_at = at(30) - timedelta(seconds=30.6), at(30) - timedelta(seconds=10)
+    early = RelayEvidence(host_down_since=at(1), client_up_since=came_at, last_byte_at=None, client_left_at=left_at)
+    assert end(evolve(ON_RELAY, evidence=early), Caller.CLIENT, HOST).failure_reason is NONE
+    late = evolve(early, client_left_at=at(30) - timedelta(seconds=1))
+    assert end(evolve(ON_RELAY, evidence=late), Caller.CLIENT, HOST).failure_reason is NONE
+
+
+def test_a_host_that_went_after_its_client_failed_nobody() -> None:
+    left_at = at(30) - timedelta(seconds=2)
+    seen = RelayEvidence(left_at + timedelta(seconds=1), at(1), left_at, client_left_at=left_at)
+    assert end(evolve(ON_RELAY, evidence=seen), Caller.CLIENT, HOST).failure_reason is NONE
+
+
+def test_a_client_that_left_after_the_session_s_time_was_there_to_its_end() -> None:
+    for alone, fault in ((RELAY_SILENCE, HOST), (RELAY_SILENCE - INSTANT, NONE)):
+        seen = RelayEvidence(END - alone, at(1), at(5), client_left_at=END + timedelta(minutes=1))
+        session = evolve(ON_RELAY, last_beat_at=END, evidence=seen)
+        assert end(session, Caller.CLIENT, HOST, now=END + timedelta(minutes=2)).failure_reason is fault
 
 
 def test_a_pc_that_is_reached_directly_owes_the_relay_nothing() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opendesk.rental.lifecycle import (
+    HUNG_UP_BEFORE,
     RELAY_SILENCE,
     ActiveSession,
     Caller,
@@ -82,7 +83,7 @@ def test_the_documented_table_is_what_the_code_answers() -> None:
 
 seconds = st.integers(-300, 4000)
 moments = seconds.map(lambda s: START + timedelta(seconds=s))
-evidences = st.builds(RelayEvidence, st.none() | moments, st.none() | moments, st.none() | moments)
+evidences = st.builds(RelayEvidence, *[st.none() | moments] * 4)
 sessions = st.builds(
     lambda minutes, **fields: ActiveSession(
         start_at=START, end_at=START + timedelta(minutes=minutes), minutes_purchased=minutes, **fields
@@ -146,12 +147,15 @@ def test_a_client_s_claim_counts_only_on_what_the_daemon_saw(session: ActiveSess
     heard = [x for x in (session.last_beat_at or session.start_at, request.listening_since) if x is not None]
     silent = claimed.ended_at - max(heard) > TIMEOUT
     seen = session.evidence
+    left_at = (seen and seen.client_left_at) or claimed.ended_at
+    until = min(left_at, claimed.ended_at)
     alone = (
         session.provider is NetworkProvider.RELAY
         and seen is not None
         and seen.host_down_since is not None
         and seen.client_up_since is not None
-        and claimed.ended_at - max(seen.host_down_since, seen.client_up_since, START) >= RELAY_SILENCE
+        and until >= claimed.ended_at - HUNG_UP_BEFORE
+        and until - max(seen.host_down_since, seen.client_up_since, START) >= RELAY_SILENCE
     )
     assert (claimed.failure_reason is HOST) == (silent or alone)
 

@@ -95,5 +95,6 @@ def _check(burst: Burst) -> None:
     assert [piece for part in parts for piece in part.pieces] == burst.pieces
     assert [part.begins for part in parts] == [not burst.goes_on, *(True for _ in parts[1:])]
     assert [part.ends for part in parts] == [*(True for _ in parts[1:]), burst.finished]
+    assert [part.in_frame for part in parts] == [*(False for _ in parts[1:]), burst.frame_left > 0]
     if burst.finished:
-        assert burst.frame_left == burst.message_bytes == 0
+        assert burst.frame_left == 0

@@ -1,6 +1,6 @@
 """A relay to connect to: on a real server and a real database, with a client that speaks through wsproto."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from ssl import SSLContext
 from typing import Any
@@ -20,6 +20,7 @@ from opendesk.stream.relay import Relay, RelayLimits
 from opendesk.stream.room import RoomLimits
 from opendesk.stream.tokens import Role, own_token, shared_token, stream_id
 from opendesk.web.http.certificate import Certificate
+from opendesk.web.http.door import Upgrade
 from tests.rental.builders import Stage
 from tests.web.serving import Served, app_of, serving
 
@@ -45,6 +46,7 @@ class Socket:
     stream: Any
     ws: Connection = field(factory=lambda: Connection(ConnectionType.CLIENT))
     heard: list[Event] = field(factory=list)
+    was_reset: bool = False
     _whole: bytearray = field(factory=bytearray)
     _text: str = ""
 
@@ -67,6 +69,7 @@ class Socket:
             try:
                 data = await self.stream.receive_some(2**16)
             except trio.BrokenResourceError:
+                self.was_reset = True
                 return None
             if not data:
                 return None
@@ -98,11 +101,15 @@ class Socket:
                 return int(got.code), got.reason or ""
 
 
-async def shake_hands(stream: Any, query: Mapping[str, str]) -> Socket:
-    await stream.send_all(
+def handshake(query: Mapping[str, str]) -> bytes:
+    return (
         f"GET /stream/relay?{urlencode(query)} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
     )
+
+
+async def shake_hands(stream: Any, query: Mapping[str, str]) -> Socket:
+    await stream.send_all(handshake(query))
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = await stream.receive_some(1)
@@ -131,6 +138,10 @@ class Relaying:
         stream = trio.SSLStream(plain, self.trusts, server_hostname="localhost", https_compatible=True)
         await stream.do_handshake()
         return stream
+
+    def at(self, session: Session, stage: Stage) -> "Relaying":
+        """The same relay, for the sockets of another session."""
+        return evolve(self, session=session, stage=stage, host_user=stage.host.user)
 
     async def hang_up(self) -> None:
         for stream in self._streams:
@@ -186,10 +197,12 @@ async def relaying(
     *,
     tls: Certificate | None = None,
     trusts: SSLContext | None = None,
+    address: Callable[[Upgrade], str] = lambda _: "203.0.113.1",
+    upkeep: Pool | None = None,
     **limits: Any,
 ) -> AsyncIterator[Relaying]:
     room = evolve(LIMITS.room, **{name: value for name, value in limits.items() if name != "attempts"})
-    relay = Relay(pool, KEY, evolve(LIMITS, room=room, attempts=limits.get("attempts", 100)), lambda _: "203.0.113.1")
+    relay = Relay(pool, upkeep or pool, KEY, evolve(LIMITS, room=room, attempts=limits.get("attempts", 100)), address)
     await allow(conn, session)
 
     async def connect() -> TrioConnection:

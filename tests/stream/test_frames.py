@@ -149,13 +149,7 @@ def test_a_burst_tells_how_its_end_stands() -> None:
     stands = [feed(parser, data[:6]), feed(parser, data[6:70]), feed(parser, data[70:] + sent(PING))]
     stands += [feed(parser, sent(CONTINUATION, BIG[:200])[:28]), feed(parser, sent(CONTINUATION, BIG[:200])[28:])]
     bursts = [events[0] for events in stands if isinstance(events[0], Burst)]
-    assert [(burst.frame_left, burst.message_bytes) for burst in bursts] == [
-        (100, 100),
-        (36, 100),
-        (0, 100),
-        (180, 300),
-        (0, 0),
-    ]
+    assert [burst.frame_left for burst in bursts] == [100, 36, 0, 180, 0]
     assert [burst.goes_on for burst in bursts] == [False, True, True, True, True]
     assert [burst.finished for burst in bursts] == [False, False, False, False, True]
 
@@ -168,6 +162,27 @@ def test_frame_left_is_what_the_last_frame_wants() -> None:
         assert isinstance(burst, Burst)
         whole = len(frame) if burst.size <= len(frame) else len(frame) + len(passed_on(CONTINUATION, BIG[:300]))
         assert burst.frame_left == whole - burst.size
+
+
+def test_frames_of_all_kinds_are_counted_once_at_every_cut() -> None:
+    data = b"".join(
+        [
+            sent(BINARY, BIG[:300]),
+            sent(BINARY),
+            sent(PING, b"p"),
+            sent(TEXT, b"a", fin=False),
+            sent(CONTINUATION, fin=False),
+            sent(CONTINUATION, b"b"),
+            sent(PONG),
+            sent(TEXT, bytes(3000)),
+            sent(BINARY, BIG[:70_000]),
+        ]
+    )
+    for cut in [*range(700), 3000, len(data) - 1]:
+        parser = frames()
+        for piece in pieces_of(data, [cut]):
+            feed(parser, piece)
+        assert parser.seen == 9
 
 
 def test_a_read_of_nothing_tells_nothing() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from opendesk.stream.frames import Close, Event, Ping, Text, Violation
+from opendesk.stream.frames import Close, Event, Ping, Swallowed, Text, Violation
 from tests.stream.framing import (
     BINARY,
     CLOSE,
@@ -61,8 +61,8 @@ BAD: dict[str, tuple[bytes, int]] = {
         f"text {text!r} in fragments": (sent(TEXT, text[:1], fin=False) + sent(CONTINUATION, text[1:]), 1007)
         for text in BAD_UTF8
     },
-    "text too big": (sent(TEXT, b"x" * 41), 1009),
-    "fragments of a text too big": (sent(TEXT, b"x" * 20, fin=False) + sent(CONTINUATION, b"x" * 21), 1009),
+    "text too big": (sent(TEXT, b"x" * 151), 1009),
+    "fragments of a text too big": (sent(TEXT, b"x" * 20, fin=False) + sent(CONTINUATION, b"x" * 131), 1009),
     "binary too big": (sent(BINARY, b"x" * 151), 1009),
     "huge": (bytes((FIN | BINARY, 0xFF)) + ((1 << 63) - 1).to_bytes(8, "big") + MASK, 1009),
 }
@@ -139,12 +139,14 @@ def test_fragments_count_together_and_each_message_anew() -> None:
 
 
 @pytest.mark.parametrize("limit", [1024, 2048])
-def test_a_text_may_have_its_limit_and_no_byte_more(limit: int) -> None:
-    assert feed(frames(text=limit), sent(TEXT, b"x" * limit)) == [Text(b"x" * limit)]
-    assert feed(frames(text=limit), header(TEXT, limit + 1)) == [Violation(1009, "message too big")]
-    half = sent(TEXT, b"x" * (limit // 2), fin=False)
-    assert feed(frames(text=limit), half + sent(CONTINUATION, b"x" * (limit // 2))) == [Text(b"x" * limit)]
-    assert feed(frames(text=limit), half + header(CONTINUATION, limit // 2 + 1)) == [Violation(1009, "message too big")]
+def test_a_text_may_have_its_limit_and_is_told_of_only_as_swallowed_beyond(limit: int) -> None:
+    half, rest = sent(TEXT, b"x" * (limit // 2), fin=False), limit // 2
+    for whole in (sent(TEXT, b"x" * limit), half + sent(CONTINUATION, b"x" * rest)):
+        assert feed(frames(text=limit), whole) == [Text(b"x" * limit)]
+    for over in (sent(TEXT, b"x" * (limit + 1)), half + sent(CONTINUATION, b"x" * (rest + 1))):
+        for cut in range(len(over)):
+            parser = frames(text=limit)
+            assert run(parser, pieces_of(over + sent(TEXT, b"next"), [cut])) == [Swallowed(1, limit + 1), Text(b"next")]
 
 
 def test_nothing_is_told_when_it_is_over() -> None:

@@ -92,3 +92,15 @@ async def test_a_database_that_is_away_is_said_and_waited_for(pool: Pool, autoju
 async def test_what_nobody_expected_is_for_the_supervisor(pool: Pool, autojump_clock: MockClock) -> None:
     with pytest.raises(psycopg.ProgrammingError):
         await Timed(pool, uuid4(), failures=[psycopg.ProgrammingError("a fault of ours")]).run()
+
+
+async def test_who_leaves_is_gone_at_once_and_stays_so(pool: Pool, conn: TrioConnection) -> None:
+    nodes, other = Nodes(pool, uuid4()), Nodes(pool, uuid4())
+    for each in (nodes, other):
+        await each.beat()
+    await nodes.leave()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(nodes.run)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        nursery.cancel_scope.cancel()
+    assert await alive(conn) == {other.own}

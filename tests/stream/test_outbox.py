@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opendesk.stream.frames import Burst
-from opendesk.stream.outbox import Outbox
+from opendesk.stream.outbox import WIRE_BYTES, Outbox
 
 # Some three messages of one piece, or one in many.
 LIMIT = 400
@@ -21,7 +21,7 @@ def message(number: int, size: int) -> bytes:
 
 
 def bursts(messages: Sequence[bytes], cuts: Sequence[int], pieces: int) -> list[Burst]:
-    """The host's stream cut anywhere; each part in so many pieces a message."""
+    """The host's stream, a frame a message, cut anywhere; each part in so many pieces a message."""
     stream, ends = b"".join(messages), set()
     at = 0
     for each in messages:
@@ -35,8 +35,9 @@ def bursts(messages: Sequence[bytes], cuts: Sequence[int], pieces: int) -> list[
             {begin, end, *(e for e in ends if begin < e < end), *range(begin, end, max(1, (end - begin) // pieces))}
         )
         parts = [stream[a:b] for a, b in pairwise(bounds)]
-        made.append(Burst(inside, parts, [bounds.index(e) for e in bounds[1:] if e in ends], end - begin))
-        inside, begin = end not in ends, end
+        left = min(e for e in ends if e >= end) - end
+        made.append(Burst(inside, parts, [bounds.index(e) for e in bounds[1:] if e in ends], end - begin, left))
+        inside, begin = left > 0, end
     return made
 
 
@@ -162,6 +163,86 @@ def test_nobody_parts_in_the_midst_of_a_message() -> None:
         may_part.append(client.outbox.may_part)
     assert may_part == [False, True]
     assert numbers(parsed(bytes(client.got))) == [0, 9, 9]
+
+
+def fragment(text: bytes, *, first: bool, left: int = 0) -> Burst:
+    """A part of a message that goes on."""
+    return Burst(goes_on=not first, pieces=[text], size=len(text), frame_left=left)
+
+
+def last(text: bytes) -> Burst:
+    return Burst(goes_on=True, pieces=[text], ends=[1], size=len(text))
+
+
+def test_between_two_fragments_go_pings_and_no_words() -> None:
+    client = Client(Outbox(LIMIT, PLENTY), room=1000)
+    client.come(fragment(b"<0:", first=True))
+    client.outbox.say(b"<9:>")
+    client.outbox.say_control(b"!")
+    client.drain()
+    assert (bytes(client.got), client.outbox.may_part) == (b"<0:!", True)
+    client.come(last(b">"))
+    client.drain()
+    assert bytes(client.got) == b"<0:!><9:>"
+
+
+def test_inside_of_a_frame_goes_nothing() -> None:
+    client = Client(Outbox(LIMIT, PLENTY), room=1000)
+    client.come(fragment(b"<0:", first=True, left=3))
+    client.outbox.say_control(b"!")
+    client.drain()
+    assert (bytes(client.got), client.outbox.may_part) == (b"<0:", False)
+    client.come(fragment(b"..", first=False, left=1))
+    client.drain()
+    assert (bytes(client.got), client.outbox.may_part) == (b"<0:..", False)
+    client.come(fragment(b".", first=False))
+    client.drain()
+    assert (bytes(client.got), client.outbox.may_part) == (b"<0:...!", True)
+
+
+def test_who_is_parted_from_gets_the_rest_of_the_frame_and_no_more() -> None:
+    client = Client(Outbox(LIMIT, PLENTY), room=4)
+    client.come(fragment(b"<0:..", first=True, left=2))
+    client.come(Burst(goes_on=True, pieces=[b".", b">", b"<1:>"], ends=[2, 3], size=6))
+    client.outbox.say(b"<9:>")
+    client.outbox.wind_up()
+    client.room = 1000
+    client.drain()
+    assert (bytes(client.got), client.outbox.may_part) == (b"<0:...>", True)
+
+
+def test_a_host_that_leaves_between_fragments_leaves_a_client_that_can_be_told_why() -> None:
+    """If it is to be told so anyway; else it would wait for a rest that never comes."""
+    for left, winds_up, is_lost in ((0, False, True), (0, True, False), (1, False, True), (1, True, True)):
+        client = Client(Outbox(LIMIT, PLENTY), room=1000)
+        client.come(fragment(b"<0:", first=True, left=left))
+        if winds_up:
+            client.outbox.wind_up()
+        assert client.outbox.host_left() == is_lost
+
+
+def test_a_host_that_leaves_takes_back_what_is_not_on_the_wire() -> None:
+    client = Client(Outbox(LIMIT, PLENTY), room=2)
+    client.come(Burst(goes_on=False, pieces=[b"<0:>"], ends=[1], size=4))
+    client.come(fragment(b"<1:", first=True, left=2))
+    assert not client.outbox.host_left()
+    client.come(Burst(goes_on=False, pieces=[b"<2:>"], ends=[1], size=4))
+    client.room = 1000
+    client.drain()
+    assert bytes(client.got) == b"<0:><2:>"
+
+
+def test_the_queue_goes_out_many_messages_at_a_time() -> None:
+    outbox = Outbox(PLENTY, PLENTY)
+    outbox.passed(Burst(goes_on=False, pieces=[b"<0:>"], ends=[1], size=4), 1)
+    for n in range(1, 1000):
+        outbox.put(Burst(goes_on=False, pieces=[message(n, 1200)], ends=[1], size=len(message(n, 1200))))
+    outbox.sent(3)
+    loads = list[int]()
+    while waiting := outbox.next():
+        loads.append(sum(map(len, waiting)))
+        outbox.sent(loads[-1])
+    assert WIRE_BYTES * 0.9 < min(loads[:-1]) <= max(loads) < WIRE_BYTES + 1300
 
 
 def test_a_message_that_goes_on_for_ever_is_given_up() -> None:

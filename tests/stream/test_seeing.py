@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 import json
 from typing import Any
-from urllib.parse import urlencode
 from uuid import UUID
 
 import attrs
+from attrs import fields_dict
 import pytest
 from structlog.testing import capture_logs
 import trio
@@ -15,29 +15,21 @@ from wsproto.events import CloseConnection, Ping, Pong
 
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.pool import Pool
 from opendesk.rental.lifecycle import Caller
 from opendesk.stream.admission import Reason
+from opendesk.stream.control import Kind
 from opendesk.stream.counts import CLIENT_DROPS, DISCONNECTS, REFUSALS, Counts, Pace, Tally
 from opendesk.stream.figures import RelayFigures
 from opendesk.stream.relay import Relay
+from opendesk.stream.rooms_api import RelayClientDrops, RelayClientForwarded
 from opendesk.stream.tokens import Role
-from tests.rental.builders import Stage, end, rent, set_stage
-from tests.stream.relaying import Relaying, Socket, relaying
+from opendesk.web.wire import camel
+from tests.rental.builders import end
+from tests.stream.conftest import Limited
+from tests.stream.relaying import Relaying, Socket, shake_hands
 from tests.web.site import Json, Person, Site, problem, serving_site
 
 HOST, CLIENT = Role.HOST, Role.CLIENT
-
-
-@pytest.fixture
-async def stage(conn: TrioConnection) -> Stage:
-    return await set_stage(conn)
-
-
-@pytest.fixture
-async def on(conn: TrioConnection, pool: Pool, conninfo: str, stage: Stage) -> AsyncIterator[Relaying]:
-    async with relaying(conn, pool, conninfo, stage, await rent(conn, stage)) as made:
-        yield made
 
 
 # ---- counting
@@ -221,11 +213,8 @@ async def test_a_room_is_closed_and_counted_once_though_a_replaced_host_is_still
     assert [line["event"] for line in logs].count("relay.room_closed") == 1
 
 
-async def test_what_slow_clients_shed_is_counted_while_they_are_there(
-    conn: TrioConnection, pool: Pool, conninfo: str, stage: Stage
-) -> None:
-    session = await rent(conn, stage)
-    async with relaying(conn, pool, conninfo, stage, session, queue_bytes=100_000, host_bytes_per_s=10**9) as on:
+async def test_what_slow_clients_shed_is_counted_while_they_are_there(limited: Limited) -> None:
+    async with limited(queue_bytes=100_000, host_bytes_per_s=10**9) as on:
         metrics = figures_of(on.relay)
         host, slow = await on.enter(HOST), await on.enter(CLIENT)
         while value(metrics, "host_dropped_total", reason="slow_client") < 2:
@@ -312,24 +301,11 @@ async def enter(site: Site) -> AsyncIterator[Enter]:
             told = (await person.post(f"/sessions/{session}/stream/start")).json()["transport"]["relay"]
             ids = {"sessionId": session, "streamId": told["streamId"], "userId": person.id}
             stream = await streams.enter_async_context(await trio.open_tcp_stream("127.0.0.1", site.port))
-            await shake_hands(stream, urlencode({"role": role, "token": told["token"], **ids}))
-            socket = Socket(stream)
+            socket = await shake_hands(stream, {"role": role, "token": told["token"], **ids})
             assert '"relay.welcome"' in await socket.next()
             return socket
 
         yield enter_one
-
-
-async def shake_hands(stream: trio.SocketStream, query: str) -> None:
-    await stream.send_all(
-        f"GET /stream/relay?{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
-    )
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        byte = await stream.receive_some(1)
-        assert byte, head
-        head += byte
 
 
 async def a_streamed_session(site: Site) -> tuple[str, Person, Person]:
@@ -351,7 +327,12 @@ async def test_an_admin_sees_a_room_and_what_went_through_it(site: Site, enter: 
     await host.picture(bytes(100))
     assert await client.next() == bytes(100)
     await client.say("nonsense")
-    await heard_out(client)
+    own = (await client_user.post(f"/sessions/{session}/stream/start")).json()["transport"]["relay"]
+    scope = {name: own[name] for name in ("token", "sessionId", "streamId")}
+    await client.say(json.dumps({**scope, "type": "stream_ping", "pingId": 1, "sentAtUs": 2}))
+    assert '"stream_ping"' in await host.next()
+    await host.say("nonsense")
+    await heard_out(host)
     (shown,) = (await admin.get("/stream/rooms")).json()["items"]
     assert shown.pop("openedAt").endswith("Z")
     assert shown.pop("lastByteAgeMs") >= 0
@@ -361,11 +342,22 @@ async def test_an_admin_sees_a_room_and_what_went_through_it(site: Site, enter: 
         "sessionId": session,
         "host": {"own": True},
         "clients": [{"own": True, "queuedBytes": 0, "shedMessages": 0, "shedBytes": 0}],
+        "hostMessages": 2,
+        "hostBytes": 12 + 102,
         "relayedMessages": 1,
         "relayedBytes": 102,
-        "dropped": {"rate": 0, "noClient": 1, "slowClient": 0, "client": 1},
+        "dropped": {"rate": 0, "noClient": 1, "slowClient": 0},
+        "hostControl": {"forwarded": 0, "invalid": 1},
+        "clientMessages": 2,
+        "clientForwarded": {**dict.fromkeys(map(camel, fields_dict(RelayClientForwarded)), 0), "streamPing": 1},
+        "clientDropped": {"rate": 0, "noHost": 0, "slowHost": 0, "invalid": 1, "notActive": 0},
     }
     assert 'opendesk_relay_sockets{role="client"} 1.0' in (await site.client.get("/metrics")).text
+
+
+def test_a_room_shows_every_kind_that_is_passed_on_and_every_reason_why_not() -> None:
+    assert set(fields_dict(RelayClientForwarded)) == {kind.value for kind in Kind} - {Kind.STREAM_PONG}
+    assert set(fields_dict(RelayClientDrops)) == set(CLIENT_DROPS)
 
 
 async def test_rooms_come_a_page_at_a_time_newest_first(site: Site, enter: Enter) -> None:

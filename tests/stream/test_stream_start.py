@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from datetime import datetime
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,7 +13,7 @@ import trio
 from opendesk.postgres.driver import TrioConnection
 from opendesk.stream import tokens
 from opendesk.stream.tokens import KEY_BYTES, Role, StreamToken
-from tests.rental.builders import behind_triggers
+from tests.rental.builders import MINUTE, age, behind_triggers
 from tests.web.site import Json, Person, Site, problem, serving_site
 
 NOBODY = "018f9a2e-0000-7000-8000-000000000000"
@@ -326,11 +325,18 @@ async def test_a_host_that_makes_no_url_is_a_bad_request(scene: Scene) -> None:
 
 
 async def test_the_first_call_says_where_and_a_later_one_keeps_to_it(scene: Scene) -> None:
-    first = await scene.url(scene.host, headers={"Host": "first.example"})
-    assert first == "ws://first.example/stream/relay"
+    await scene.told(scene.host, headers={"Host": "first.example"})
     _, node, url = await scene.written()
-    assert await scene.url(scene.ana, headers={"Host": "second.example"}) == first
+    assert url == "ws://first.example/stream/relay"
+    await scene.told(scene.ana, headers={"Host": "second.example"})
     assert (await scene.written())[1:] == (node, url)
+
+
+async def test_each_side_is_told_the_url_of_its_own_request_whatever_the_other_one_s_host_said(scene: Scene) -> None:
+    own = f"ws://127.0.0.1:{scene.site.port}/stream/relay"
+    for liar, other in ((scene.host, scene.ana), (scene.ana, scene.host)):
+        assert await scene.url(liar, headers={"Host": "evil.example"}) == "ws://evil.example/stream/relay"
+        assert await scene.url(other) == own
 
 
 async def move(conn: TrioConnection, scene: Scene, alive_for: str | None) -> UUID:
@@ -363,9 +369,11 @@ async def test_a_dead_daemon_s_place_is_taken(scene: Scene, conn: TrioConnection
 
 
 async def test_a_daemon_whose_row_is_late_keeps_its_sessions(scene: Scene, conn: TrioConnection) -> None:
-    first = await scene.url(scene.host, headers={"Host": "first.example"})
+    await scene.told(scene.host, headers={"Host": "first.example"})
+    before = await scene.written()
     await conn.run("DELETE FROM relay_nodes")
-    assert await scene.url(scene.host, headers={"Host": "second.example"}) == first
+    assert await scene.url(scene.host) == f"ws://127.0.0.1:{scene.site.port}/stream/relay"
+    assert (await scene.written())[1:] == before[1:]
 
 
 async def test_a_daemon_is_alive_before_it_answers(scene: Scene, conn: TrioConnection) -> None:
@@ -375,14 +383,51 @@ async def test_a_daemon_is_alive_before_it_answers(scene: Scene, conn: TrioConne
     assert (await scene.written())[1] == row[0]
 
 
-async def test_many_at_once_agree_on_one_place(scene: Scene, conn: TrioConnection) -> None:
+async def test_many_at_once_at_two_daemons_agree_on_one_place(
+    conninfo: str, scene: Scene, conn: TrioConnection
+) -> None:
     await move(conn, scene, None)
     urls: list[str] = []
 
-    async def call(number: int) -> None:
-        urls.append(await scene.url(scene.host, headers={"Host": f"h{number}.example"}))
+    async def call(url: str) -> None:
+        answer = await scene.site.client.post(
+            f"{url}/sessions/{scene.session}/stream/start", headers=scene.host.authorization
+        )
+        assert answer.status_code == 200, answer.text
+        urls.append(answer.json()["transport"]["relay"]["url"])
 
-    async with trio.open_nursery() as nursery:
-        for number in range(8):
-            nursery.start_soon(partial(call, number))
+    async with serving_site(conninfo) as other, trio.open_nursery() as nursery:
+        for url in [scene.site.url, other.url] * 4:
+            nursery.start_soon(call, url)
+    assert len(urls) == 8
     assert len(set(urls)) == 1
+
+
+async def test_several_daemons_with_a_public_url_tell_only_that(conninfo: str) -> None:
+    public = "https://desk.example"
+    async with serving_site(conninfo, PUBLIC_URL=public) as one, serving_site(conninfo, PUBLIC_URL=public) as other:
+        scene = await set_scene(one)
+        for site in (one, other, one):
+            answer = await one.client.post(
+                f"{site.url}/sessions/{scene.session}/stream/start",
+                headers={**scene.host.authorization, "Host": "evil.example"},
+            )
+            assert answer.json()["transport"]["relay"]["url"] == "wss://desk.example/stream/relay"
+
+
+async def test_a_host_that_was_to_come_to_the_relay_is_missed_there_whatever_it_says_later(site: Site) -> None:
+    scene = await set_scene(site, network={"networkProvider": "RELAY"})
+    await scene.told(scene.ana)
+    answer = await scene.host.post(f"/pcs/{scene.pc}/network", json=ADDRESS)
+    assert answer.status_code == 200
+    assert (await scene.told(scene.ana))["transport"]["recommended"] != "RELAY_WS"
+    async with site.pool.connection() as conn:
+        await conn.run(
+            """INSERT INTO stream_presence (session_id, node, host_down_since, client_up_since, seen_at)
+               VALUES (%(id)s, gen_random_uuid(), now() - interval '10 minutes', now() - interval '10 minutes', now())""",
+            {"id": scene.session},
+        )
+        await age(conn, UUID(scene.session), 10 * MINUTE)
+    ended = await scene.ana.post(f"/sessions/{scene.session}/end", json={"failureReason": "HOST"})
+    assert ended.status_code == 200, ended.text
+    assert ended.json()["session"]["failureReason"] == "HOST"

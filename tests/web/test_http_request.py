@@ -246,7 +246,15 @@ def test_a_refusal_never_quotes_the_request() -> None:
     ("request_", "wants"),
     [
         (b"GET /r HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\r\n", True),
+        (b"GET /r HTTP/1.1\r\nHost: x\r\nUpgrade: h2c, websocket\r\nConnection: Upgrade\r\n\r\n", True),
+        (b"GET /r HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", True),
+        (b"GET /r HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n", True),
+        (
+            b"GET /r HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 1\r\n\r\nx",
+            False,
+        ),
         (b"GET /r HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n", False),
+        (b"GET /r HTTP/1.1\r\nHost: x\r\nUpgrade: websockets, no/websocket\r\nConnection: Upgrade\r\n\r\n", False),
         (b"GET /r HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", False),
         (b"POST /r HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", False),
         (b"GET /r HTTP/1.0\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", False),

@@ -166,8 +166,13 @@ async def test_every_error_of_ours_is_in_it_with_one_status(document: Json) -> N
         for part in [response["content"]["application/problem+json"]["schema"]["allOf"][1]["properties"]]
         for code in part["code"]["enum"]
     }
-    # What the front door says when it is not HTTP that it hears, or too much of it.
-    at_the_door = ANYWHERE | {(500, "INTERNAL"), (501, "UNKNOWN_TRANSFER_CODING"), (505, "HTTP_VERSION_NOT_SUPPORTED")}
+    # What the front door says when it is not HTTP that it hears, too much of it, or another WebSocket.
+    at_the_door = ANYWHERE | {
+        (426, "UPGRADE_REQUIRED"),
+        (500, "INTERNAL"),
+        (501, "UNKNOWN_TRANSFER_CODING"),
+        (505, "HTTP_VERSION_NOT_SUPPORTED"),
+    }
     ours = {(error.status, error.code) for error in all_of(OpenDeskError) if error.__module__.startswith("opendesk.")}
     assert ours == documented | at_the_door
     assert len({code for _, code in ours}) == len(ours)

@@ -6,6 +6,8 @@ ALTER TABLE opendesk.sessions
     ADD COLUMN stream_expires_at timestamptz,
     ADD COLUMN stream_node uuid,
     ADD COLUMN stream_url text,
+    -- Both sides were told that the relay is the only way. A host can't untell it in the midst of a session, and so be missed by nobody.
+    ADD COLUMN stream_by_relay boolean NOT NULL DEFAULT false,
     ADD CONSTRAINT sessions_stream CHECK (num_nonnulls(stream_expires_at, stream_node, stream_url) IN (0, 3));
 
 -- Each daemon's own row, written anew every few seconds. Sessions name a node after it was forgotten: that is a dead one.
@@ -25,12 +27,16 @@ CREATE TRIGGER sessions_told AFTER UPDATE OF status ON opendesk.sessions
     FOR EACH ROW WHEN (OLD.status IS DISTINCT FROM NEW.status AND NEW.stream_expires_at IS NOT NULL)
     EXECUTE FUNCTION opendesk.tell_session_status();
 
--- What a relay saw of a session's room, as of `seen_at`: what is older than 15 s is of a relay that is gone, and proves nothing. Written in
--- batches, apart from `sessions`, so that it waits for nobody.
+-- What each daemon's relay saw of a session's room, as of `seen_at`: who was where, in what is older than 15 s, is of a relay that is gone, and
+-- proves nothing. A row a daemon: the client may have a socket at any of them, and a room without a host there says nothing of the host
+-- elsewhere. Written in batches, apart from `sessions`, so that it waits for nobody.
 CREATE TABLE opendesk.stream_presence (
-    session_id      uuid PRIMARY KEY REFERENCES opendesk.sessions,
+    session_id      uuid NOT NULL REFERENCES opendesk.sessions,
+    node            uuid NOT NULL,
     host_down_since timestamptz,
     client_up_since timestamptz,
+    client_left_at  timestamptz,
     last_byte_at    timestamptz,
-    seen_at         timestamptz NOT NULL
+    seen_at         timestamptz NOT NULL,
+    PRIMARY KEY (session_id, node)
 ) WITH (fillfactor = 50);

@@ -13,11 +13,22 @@ from opendesk.rental.wallets import ESCROW, FEES, RETAINED
 # What settlement needs to know, read without a lock: price and rates are frozen, and `CLOSE` is guarded by the status.
 _SNAPSHOT = """
     SELECT s.id, s.pc_id, s.client_user_id, s.status, s.minutes_purchased, s.price_total, s.platform_fee_rate, s.penalty_rate,
-           s.created_at, s.start_at, s.end_at, h.user_id AS host_user_id, h.id AS host_id, p.network_provider, b.last_seen_at, now() AS now,
-           e.host_down_since, e.client_up_since, e.last_byte_at
+           s.created_at, s.start_at, s.end_at, h.user_id AS host_user_id, h.id AS host_id, b.last_seen_at, now() AS now,
+           CASE WHEN s.stream_by_relay THEN 'RELAY' ELSE p.network_provider END AS network_provider,
+           e.host_down_since, e.client_up_since, e.last_byte_at, e.client_left_at
       FROM sessions s JOIN hosts h ON h.id = s.host_id JOIN pcs p ON p.id = s.pc_id LEFT JOIN pc_beats b ON b.pc_id = s.pc_id
-           -- A relay that is alive says every 5 s what it sees.
-           LEFT JOIN stream_presence e ON e.session_id = s.id AND e.seen_at > now() - interval '15 seconds'
+           CROSS JOIN LATERAL (
+               -- A host that is up at one relay is up; a client that is up at one is. A byte was passed on even if its relay is gone.
+               SELECT CASE WHEN NOT bool_or(alive AND host_down_since IS NULL) THEN max(host_down_since) FILTER (WHERE alive) END,
+                      coalesce(min(client_up_since) FILTER (WHERE up), max(client_up_since) FILTER (WHERE alive)),
+                      max(last_byte_at),
+                      CASE WHEN NOT bool_or(up) THEN max(client_left_at) FILTER (WHERE alive) END
+                 FROM (SELECT r.*, alive, alive AND client_up_since IS NOT NULL AND client_left_at IS NULL AS up
+                         FROM stream_presence r,
+                              -- A relay that is alive says every 5 s what it sees.
+                              LATERAL (SELECT r.seen_at > now() - interval '15 seconds') AS a (alive)
+                        WHERE r.session_id = s.id) AS seen
+           ) AS e (host_down_since, client_up_since, last_byte_at, client_left_at)
 """
 SNAPSHOT = f"{_SNAPSHOT} WHERE s.id = %(id)s"
 _DUE = f"{_SNAPSHOT} WHERE s.status = 'ACTIVE' AND s.end_at <= now() AND s.id <> ALL (%(but)s) ORDER BY s.end_at LIMIT %(limit)s"

@@ -17,6 +17,7 @@ from opendesk.web.http.exchange import WHOLE_BODY, Exchange
 from opendesk.web.http.request import Head, RequestReader, RequestTimeout
 from opendesk.web.http.response import CONTINUE, ResponseWriter
 from opendesk.web.http.transport import ClientGone, Transport
+from opendesk.web.http.websocket import WrongVersion
 from opendesk.web.problems import FIXED_HEADERS, PROBLEM_JSON, render
 
 log = structlog.get_logger()
@@ -225,6 +226,8 @@ def _problem(error: OpenDeskError, request_id: str, more: Headers, *, head_only:
     headers = [("content-type", PROBLEM_JSON), *FIXED_HEADERS, ("x-request-id", request_id), *more]
     if error.retry_after_s is not None:
         headers.append(("retry-after", str(error.retry_after_s)))
+    if isinstance(error, WrongVersion):
+        headers += error.fields
     fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
     response = ResponseWriter(head_only=head_only, version="1.1")
     response.start(error.status, fields)

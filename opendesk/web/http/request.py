@@ -162,7 +162,7 @@ def _checked(request: h11.Request, limits: Limits) -> Head:
         query=query,
         fields=fields,
         keep_alive=request.http_version == b"1.1" and b"close" not in connection,
-        wants_websocket=b"upgrade" in connection and _asks_for_websocket(request, known),
+        wants_websocket=b"upgrade" in connection and _asks_for_websocket(request, fields, known),
     )
 
 
@@ -185,7 +185,8 @@ def _tokens(fields: Fields, name: bytes) -> set[bytes]:
     return {token.strip().lower() for token in values.split(b",")}
 
 
-def _asks_for_websocket(request: h11.Request, known: dict[bytes, bytes]) -> bool:
-    bodiless = b"content-length" not in known and b"transfer-encoding" not in known
+def _asks_for_websocket(request: h11.Request, fields: Fields, known: dict[bytes, bytes]) -> bool:
+    """Perhaps among others, of which it is for us to choose."""
+    bodiless = b"transfer-encoding" not in known and int(known.get(b"content-length", b"0")) == 0
     opens = request.method == b"GET" and request.http_version == b"1.1" and bodiless
-    return opens and known.get(b"upgrade", b"").strip().lower() == b"websocket"
+    return opens and b"websocket" in _tokens(fields, b"upgrade")

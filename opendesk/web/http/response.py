@@ -72,7 +72,8 @@ class ResponseWriter:
             lines.append(date)
         lines.append(self._framing(data, more=more, counted=b"content-length" in names))
         if not self.keep_alive:
-            lines.append(b"connection: close\r\n")
+            # Who says Upgrade says so here, too (RFC 9110, section 7.8).
+            lines.append(b"connection: close, upgrade\r\n" if b"upgrade" in names else b"connection: close\r\n")
         lines.append(b"\r\n")
         return b"".join(lines)
 

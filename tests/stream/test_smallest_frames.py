@@ -1,0 +1,117 @@
+"""Hosts that send the smallest frames there are: a byte of theirs costs us more than another host's thousand."""
+
+from uuid import uuid4
+
+from attrs import define, field
+import pytest
+import trio
+from wsproto.events import CloseConnection
+
+from opendesk.stream.admission import Admitted
+from opendesk.stream.control import Scope
+from opendesk.stream.frames import Burst, Swallowed
+from opendesk.stream.outbox import Outbox
+from opendesk.stream.peer import Peer
+from opendesk.stream.tokens import Role
+from opendesk.stream.wire import BUFFER_BYTES, MORSEL_BYTES, Gone, Take
+from tests.stream import framing
+from tests.stream.conftest import Limited
+from tests.stream.framing import BINARY, CONTINUATION, PING, PONG, TEXT, sent
+from tests.stream.relaying import Socket
+
+MIB = 2**20
+
+
+async def told_why(socket: Socket, flood: bytes) -> tuple[int, str] | None:
+    """What one hears who doesn't stop."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(socket.stream.send_all, flood)
+        while (got := await socket.next()) is not None and not isinstance(got, CloseConnection):
+            pass
+        nursery.cancel_scope.cancel()
+    return None if got is None else (int(got.code), got.reason or "")
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        sent(BINARY),
+        sent(BINARY, b"x"),
+        sent(BINARY, fin=False) + sent(CONTINUATION),
+        sent(TEXT),
+        sent(TEXT, fin=False) + sent(CONTINUATION),
+        sent(PING),
+        sent(PONG),
+    ],
+    ids=["empty", "one byte", "in empty fragments", "text", "text in fragments", "ping", "pong"],
+)
+async def test_they_count_for_more_than_their_bytes(limited: Limited, frame: bytes) -> None:
+    """1 MiB/s lets 2048 frames of any kind through, of which there are five times as many in a buffer."""
+    async with limited(host_bytes_per_s=MIB) as on:
+        host, client = await on.enter(Role.HOST), await on.enter(Role.CLIENT)
+        (room,) = on.relay.rooms.values()
+        assert await told_why(host, frame * (2 * MIB // len(frame))) == (1013, "host_rate_limit")
+        assert (
+            room.counts.host_messages <= 2 * 2048 + MORSEL_BYTES // 6
+        )  # two seconds' worth, and what was read with the last
+        on.relay.drain()
+        assert await client.closed() == (1012, "relay_shutdown")
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [[sent(TEXT, fin=False), sent(CONTINUATION, fin=False)], [sent(PING)], [sent(PONG)]],
+    ids=["empty fragments", "ping", "pong"],
+)
+async def test_clients_may_not_send_them_for_ever_either(limited: Limited, frames: list[bytes]) -> None:
+    async with limited() as on:
+        client = await on.enter(Role.CLIENT)
+        first, last = frames[0], frames[-1]
+        assert await told_why(client, first + last * 10_000) == (1013, "client_rate_limit")
+
+
+async def test_packets_of_a_usual_size_count_for_their_bytes(limited: Limited) -> None:
+    async with limited(host_bytes_per_s=MIB) as on:
+        host, client = await on.enter(Role.HOST), await on.enter(Role.CLIENT)
+        for n in range(800):
+            await host.picture(bytes([n % 256]) * 1200)
+            assert await client.next() == bytes([n % 256]) * 1200
+
+
+@define
+class Script:
+    """A wire and a room: bytes that come, and how many are asked for after each."""
+
+    reads: list[bytes]
+    wanted: list[int] = field(factory=list)
+
+    async def feed(self, take: Take) -> None:
+        for data in [*self.reads, b""]:
+            self.wanted.append(take(memoryview(data)))
+
+    async def send(self, pieces: object) -> int:
+        raise Gone(pieces)
+
+    def send_now(self, pieces: object) -> int:
+        raise Gone(pieces)
+
+    def abort(self) -> None: ...
+    def pictures(self, peer: Peer, burst: Burst) -> None: ...
+    def swallowed(self, peer: Peer, event: Swallowed) -> None: ...
+    def text(self, peer: Peer, payload: bytes) -> None: ...
+    def frames(self, peer: Peer, count: int) -> None: ...
+
+
+async def test_they_are_read_in_morsels_and_larger_ones_by_whole_buffers() -> None:
+    small, large = sent(BINARY, b"x") * 9000, sent(BINARY, bytes(30_000)) * 2
+    script = Script([large, small, small, large, sent(TEXT, b"words")])
+    admitted = Admitted(Role.HOST, own=True, scope=Scope("token", "session", "stream"), user_id=uuid4())
+    await Peer(admitted, script, script, framing.frames(), Outbox(0, 0)).serve()
+    assert script.wanted == [BUFFER_BYTES, MORSEL_BYTES, MORSEL_BYTES, BUFFER_BYTES, MORSEL_BYTES, 0]
+
+
+async def test_a_clients_words_are_read_in_morsels() -> None:
+    script = Script([sent(TEXT, b"words"), sent(BINARY, b"x") * 600])
+    admitted = Admitted(Role.CLIENT, own=True, scope=Scope("token", "session", "stream"), user_id=uuid4())
+    await Peer(admitted, script, script, framing.frames(swallow=True), Outbox(0, 0)).serve()
+    assert script.wanted == [MORSEL_BYTES, MORSEL_BYTES, 0]
