@@ -172,8 +172,11 @@ class Frames:
 
     def feed(self, data: memoryview) -> list[Event]:
         """Give what `data` (of bytes; may be overwritten afterwards) holds, in order. A `Close` or a `Violation` is last."""
-        if 0 < len(data) < self._left and self._kind == BINARY:
-            return [self._middle(data)]
+        if self._kind == BINARY:
+            if 0 < len(data) < self._left:
+                return [self._middle(data)]
+        elif not self._kind and (alone := self._alone(data)) is not None:
+            return [alone]
         events: list[Event] = []
         try:
             at = self._complete_rest(data, events) if self._rest else 0
@@ -183,6 +186,18 @@ class Frames:
             self.over = True
             events.append(exc.violation)
         return events
+
+    def _alone(self, data: memoryview) -> Burst | None:
+        """Pass on what is one whole message of 126 bytes or more and nothing else: most reads, where each message wakes the loop."""
+        if self._rest or self.swallow or self.over or len(data) < _CLIENT_HEAD.size:
+            return None
+        first, length, key = _CLIENT_HEAD.unpack_from(data)
+        is_whole = first == _CLIENT_BINARY_16 and len(data) == _CLIENT_HEAD.size + length
+        if not is_whole or not LENGTH_16 <= length <= self.max_message_bytes:
+            return None
+        self.seen += 1
+        pieces = [_SERVER_HEAD.pack(_SERVER_BINARY_16, length), apply_mask(data[_CLIENT_HEAD.size :], key)]
+        return Burst(False, pieces, [2], _SERVER_HEAD.size + length)  # noqa: FBT003  # the fields in order
 
     def _middle(self, data: memoryview) -> Burst:
         """Pass on what is all payload of one big frame: the shortest way for most reads of a big message."""

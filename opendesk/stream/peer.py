@@ -40,10 +40,10 @@ class Parting:
 class Hears(Protocol):
     """What a room makes of what its sockets say. Nothing here waits."""
 
-    def pictures(self, peer: "Peer", burst: Burst) -> None: ...
-    def swallowed(self, peer: "Peer", event: Swallowed) -> None: ...
-    def text(self, peer: "Peer", payload: bytes) -> None: ...
-    def frames(self, peer: "Peer", count: int) -> None: ...
+    def pictures(self, peer: "Peer", burst: Burst, now_s: float) -> None: ...
+    def swallowed(self, peer: "Peer", event: Swallowed, now_s: float) -> None: ...
+    def text(self, peer: "Peer", payload: bytes, now_s: float) -> None: ...
+    def frames(self, peer: "Peer", count: int, now_s: float) -> None: ...
 
 
 @define(eq=False)
@@ -148,25 +148,25 @@ class Peer:
         """Take what came; how much is to be read next, 0 for no more."""
         if not data:
             return 0
-        self.heard_s = trio.current_time()
+        now_s = self.heard_s = trio.current_time()
         seen = self._frames.seen
         for event in self._frames.feed(data) if not self._frames.over else ():
-            self._take(event)
+            self._take(event, now_s)
         count = self._frames.seen - seen
-        self.room.frames(self, count)
+        self.room.frames(self, count, now_s)
         if self._theirs_closed:
             return 0
         is_large = count * SMALL_FRAME_BYTES <= len(data)
         return BUFFER_BYTES if is_large and self.admitted.role is Role.HOST else MORSEL_BYTES
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: Event, now_s: float) -> None:
         match event:
             case Burst():
-                self.room.pictures(self, event)
+                self.room.pictures(self, event, now_s)
             case Text():
-                self.room.text(self, event.payload)
+                self.room.text(self, event.payload, now_s)
             case Swallowed():
-                self.room.swallowed(self, event)
+                self.room.swallowed(self, event, now_s)
             case Ping():
                 self._say(self.outbox.say_control, pong_frame(event.payload))
             case Close():

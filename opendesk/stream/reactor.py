@@ -7,6 +7,7 @@ something to do. docs/decisions/0009-relay.md has the figures.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 import select
 import time
 from typing import Any, Final, Protocol
@@ -115,7 +116,8 @@ class IdleReactor(Instrument):
 
     def _forget(self, fd: int) -> None:
         del self._watched[fd]
-        self._epoll.unregister(fd)
+        with suppress(OSError):  # closed already: it is out of the epoll then, and Trio drops an instrument that raises
+            self._epoll.unregister(fd)
         self._has_woken = True  # the last one's end isn't told to `task_scheduled` any more
         if not self._watched:
             trio.lowlevel.remove_instrument(self)

@@ -143,62 +143,58 @@ class Room:
 
     # ---- what they say
 
-    def frames(self, peer: Peer, count: int) -> None:
+    def frames(self, peer: Peer, count: int, now_s: float) -> None:
         """All that were read at once, whatever they were."""
-        if peer.parting is None and not self._meters[peer].frames.take(count, trio.current_time()):
+        if peer.parting is None and not self._meters[peer].frames.take(count, now_s):
             peer.part(TRY_AGAIN, "host_rate_limit" if peer is self.host else "client_rate_limit")
 
-    def pictures(self, peer: Peer, burst: Burst) -> None:
-        if peer is not self.host:
+    def pictures(self, peer: Peer, burst: Burst, now_s: float) -> None:
+        if peer is not self.host or not (self._is_closing or self._takes(peer, burst, now_s)):
             return
-        if self._is_closing:
-            self._pass_on(burst)
-        elif peer.parting is None:
-            self._from_camera(peer, burst)
-
-    def _from_camera(self, peer: Peer, burst: Burst) -> None:
-        self.is_inside = not burst.finished
-        counts, messages = self.counts, len(burst.ends)
-        now_s = trio.current_time()
-        if not self._meters[peer].amount.take(burst.size, now_s):
-            counts.host_dropped_rate += messages + self.is_inside
-            peer.part(TRY_AGAIN, "host_rate_limit")
-            return
-        counts.host_messages += messages
-        counts.host_bytes += burst.size
-        if not self.clients:
-            counts.host_dropped_no_client += messages
-            return
-        self._pass_on(burst)
-        if peer.admitted.own and self._is_client_here:
-            self.presence.last_byte_s = now_s
-        counts.relayed_messages += messages
-        counts.relayed_bytes += burst.size
-
-    def _pass_on(self, burst: Burst) -> None:
         for client in self.clients:
             client.pass_on(burst)
 
-    def swallowed(self, peer: Peer, event: Swallowed) -> None:
+    def _takes(self, peer: Peer, burst: Burst, now_s: float) -> bool:
+        """Count what came, and say whether it is to be passed on."""
+        if peer.parting is not None:
+            return False
+        self.is_inside = not burst.finished
+        counts, messages, size = self.counts, len(burst.ends), burst.size
+        if not self._meters[peer].amount.take(size, now_s):
+            counts.host_dropped_rate += messages + self.is_inside
+            peer.part(TRY_AGAIN, "host_rate_limit")
+            return False
+        counts.host_messages += messages
+        counts.host_bytes += size
+        if not self.clients:
+            counts.host_dropped_no_client += messages
+            return False
+        if self._is_client_here and peer.admitted.own:
+            self.presence.last_byte_s = now_s
+        counts.relayed_messages += messages
+        counts.relayed_bytes += size
+        return True
+
+    def swallowed(self, peer: Peer, event: Swallowed, now_s: float) -> None:
         """Binary of a client, and texts that are too long: counted, and never carried."""
         if peer.parting is not None:
             return
         if peer.admitted.role is Role.HOST:
             self.counts.host_control_invalid += event.messages
-        elif self._may_say(peer, event.messages):
+        elif self._may_say(peer, event.messages, now_s):
             self.counts.client_dropped["invalid"] += event.messages
 
-    def text(self, peer: Peer, payload: bytes) -> None:
+    def text(self, peer: Peer, payload: bytes, now_s: float) -> None:
         if peer.parting is not None:
             return
         if peer.admitted.role is Role.HOST:
-            self._from_host(peer, payload)
-        elif self._may_say(peer, 1):
+            self._from_host(peer, payload, now_s)
+        elif self._may_say(peer, 1, now_s):
             self._from_client(peer, payload)
 
-    def _may_say(self, peer: Peer, messages: int) -> bool:
+    def _may_say(self, peer: Peer, messages: int, now_s: float) -> bool:
         self.counts.client_messages += messages
-        if self._meters[peer].amount.take(messages, trio.current_time()):
+        if self._meters[peer].amount.take(messages, now_s):
             return True
         self.counts.client_dropped["rate"] += messages
         peer.part(TRY_AGAIN, "client_rate_limit")
@@ -217,10 +213,10 @@ class Room:
         else:
             self.counts.client_dropped["slow_host"] += 1
 
-    def _from_host(self, peer: Peer, payload: bytes) -> None:
+    def _from_host(self, peer: Peer, payload: bytes, now_s: float) -> None:
         if peer is not self.host:
             return
-        if not self._meters[peer].amount.take(len(payload), trio.current_time()):
+        if not self._meters[peer].amount.take(len(payload), now_s):
             self.counts.host_dropped_rate += 1
             peer.part(TRY_AGAIN, "host_rate_limit")
             return

@@ -302,3 +302,23 @@ async def test_the_same_socket_twice_is_refused_and_the_first_goes_on(by: Reacto
             a.write(b"x")
             a.theirs.close()
     assert a.got == [b"x", b""]
+
+
+@needs_epoll
+async def test_a_socket_that_is_closed_under_its_watch_silences_no_other(pair: MakePair) -> None:
+    """Nobody does so; but an exception there would end the reading of all."""
+    by, a, b = reactor(), pair(), pair()
+
+    def close_and_stop() -> bool:
+        a.ours.close()
+        return False
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(by.watch, a.fd, close_and_stop)
+            nursery.start_soon(by.watch, b.fd, b.read)
+            a.write(b"x")
+            await wait_all_tasks_blocked(0.01)
+            b.write(b"y")
+            b.theirs.close()
+    assert b.got == [b"y", b""]
