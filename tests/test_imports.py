@@ -20,7 +20,7 @@ ROOMS = {
 } | {ground: set() for ground in GROUND}
 PURE = {
     "rental": ("settlement", "lifecycle", "liveness", "money", "reliability", "closing"),
-    "stream": ("tokens", "control", "limits", "frames", "outgoing", "admission"),
+    "stream": ("tokens", "control", "limits", "events", "frames", "outgoing", "outbox", "presence", "admission"),
     "network": (
         "routeros.codec",
         "routeros.session",

@@ -10,7 +10,7 @@ from typing import Final
 
 from attrs import define, field
 
-from opendesk.stream.frames import Burst, Part
+from opendesk.stream.events import Burst, Part
 
 # Of the queue at once: a system call for each message would cost several times as much as the copying.
 WIRE_BYTES: Final = 64 * 1024

@@ -7,7 +7,8 @@ from attrs import define, field, frozen
 import trio
 
 from opendesk.stream.admission import Admitted
-from opendesk.stream.frames import Burst, Close, Event, Frames, Ping, Pong, Swallowed, Text, Violation
+from opendesk.stream.events import Burst, Close, Event, Ping, Pong, Swallowed, Text, Violation
+from opendesk.stream.frames import Frames
 from opendesk.stream.outbox import Outbox
 from opendesk.stream.outgoing import close_frame, ping_frame, pong_frame
 from opendesk.stream.tokens import Role

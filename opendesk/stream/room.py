@@ -10,7 +10,7 @@ import trio
 from opendesk.stream import control
 from opendesk.stream.control import Kind
 from opendesk.stream.counts import Counts, Pace
-from opendesk.stream.frames import Burst, Swallowed
+from opendesk.stream.events import Burst, Swallowed
 from opendesk.stream.limits import Rate
 from opendesk.stream.outgoing import text_frame
 from opendesk.stream.peer import TRY_AGAIN, Peer

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 import struct
 
-from opendesk.stream.frames import Burst, Event, Frames, Swallowed
+from opendesk.stream.events import Burst, Event, Swallowed
+from opendesk.stream.frames import Frames
 from opendesk.stream.outgoing import mask_in_python
 
 FIN = 0x80

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from opendesk.stream.frames import MAX_REST_BYTES, Burst, Close, Frames, Ping, Pong, Swallowed, Text
+from opendesk.stream.events import Burst, Close, Ping, Pong, Swallowed, Text
+from opendesk.stream.frames import MAX_REST_BYTES, Frames
 from tests.stream.framing import (
     BINARY,
     CLOSE,

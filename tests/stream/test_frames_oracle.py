@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed
 
-from opendesk.stream.frames import Close, Ping, Pong, Text, Violation
+from opendesk.stream.events import Close, Ping, Pong, Text, Violation
 from tests.stream.framing import (
     BINARY,
     BUFFER_BYTES,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from opendesk.stream.frames import Close, Event, Ping, Swallowed, Text, Violation
+from opendesk.stream.events import Close, Event, Ping, Swallowed, Text, Violation
 from tests.stream.framing import (
     BINARY,
     CLOSE,

@@ -7,7 +7,7 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opendesk.stream.frames import Burst
+from opendesk.stream.events import Burst
 from opendesk.stream.outbox import WIRE_BYTES, Outbox
 
 # Some three messages of one piece, or one in many.

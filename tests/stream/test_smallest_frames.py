@@ -9,7 +9,7 @@ from wsproto.events import CloseConnection
 
 from opendesk.stream.admission import Admitted
 from opendesk.stream.control import Scope
-from opendesk.stream.frames import Burst, Swallowed
+from opendesk.stream.events import Burst, Swallowed
 from opendesk.stream.outbox import Outbox
 from opendesk.stream.peer import Peer
 from opendesk.stream.tokens import Role
