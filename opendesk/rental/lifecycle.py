@@ -237,8 +237,9 @@ def _left_relay(session: ActiveSession, at: datetime) -> bool:
     until = at if seen.client_left_at is None else min(at, seen.client_left_at)
     if at - until > HUNG_UP_BEFORE:
         return False
-    # The host's 30 s begin with the session: before, it had no reason to be there.
-    return until - max(seen.host_down_since, seen.client_up_since, session.start_at) >= RELAY_SILENCE
+    # The host's 30 s begin with the session: before, it had no reason to be there. A byte of it at a relay that has died since counts, too.
+    begin = max(seen.host_down_since, seen.client_up_since, session.start_at, seen.last_byte_at or session.start_at)
+    return until - begin >= RELAY_SILENCE
 
 
 def _last_proof_of_life(session: ActiveSession, at: datetime) -> datetime:

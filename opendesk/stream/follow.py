@@ -22,22 +22,25 @@ RETRY_S: Final = 1.0
 
 
 async def follow_sessions(relay: Relay, connect: Callable[[], Awaitable[TrioConnection]]) -> None:
-    while True:
-        await _follow(relay, connect)
-        await trio.sleep(RETRY_S)
-
-
-async def _follow(relay: Relay, connect: Callable[[], Awaitable[TrioConnection]]) -> None:
-    """Until the database is away. A look may have to wait for a connection: nobody is to be deaf for so long."""
+    """Both at once: a look may have to wait for a connection, and nobody is to be deaf for so long; nor blind while nobody can listen."""
 
     async def look() -> None:
         await relay.look_again(list(relay.rooms))
 
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(every, LOOK_EVERY_S, look)
+        while True:
+            await _listen(relay, connect)
+            await trio.sleep(RETRY_S)
+
+
+async def _listen(relay: Relay, connect: Callable[[], Awaitable[TrioConnection]]) -> None:
+    """Until the database is away."""
     async with trio.open_nursery() as looking:
         try:
             async with await connect() as conn:
                 await conn.run(f"LISTEN {states.CHANNEL}")
-                looking.start_soon(every, LOOK_EVERY_S, look)
+                looking.start_soon(relay.look_again, list(relay.rooms))  # at what nobody heard
                 await _hear(conn, relay)
         except AWAY as error:
             log.warning("relay.not_listening", error=repr(error))

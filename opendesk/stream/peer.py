@@ -59,6 +59,8 @@ class Peer:
     heard_s: float = field(factory=trio.current_time)
     parting: Parting | None = None
     _theirs_closed: bool = False
+    _is_flooding: bool = False  # parted from for sending too much: what else comes is thrown away
+    _pinged: bytes | None = None
     _said_goodbye: bool = False
     _wake: trio.Event = field(factory=trio.Event)
     _life: trio.CancelScope = field(factory=trio.CancelScope)
@@ -103,6 +105,11 @@ class Peer:
             self.outbox.sent(self._wire.send_now(list(self.outbox.next())))
         except Gone:
             self.cut_off("gone")
+
+    def stem(self, reason: str) -> None:
+        """Part from who sends too much, and look at nothing more that it sends: it may not stop."""
+        self.part(TRY_AGAIN, reason)
+        self._is_flooding = True
 
     def part(self, code: int, reason: str, *, within_s: float | None = None) -> None:
         """Say good-bye as soon as the frame on the wire is finished, and be gone soon in any case."""
@@ -150,9 +157,14 @@ class Peer:
         if not data:
             return 0
         now_s = self.heard_s = trio.current_time()
+        if self._is_flooding:
+            return BUFFER_BYTES
         seen = self._frames.seen
         for event in self._frames.feed(data) if not self._frames.over else ():
             self._take(event, now_s)
+        if self._pinged is not None:
+            self._say(self.outbox.say_control, pong_frame(self._pinged))
+            self._pinged = None
         count = self._frames.seen - seen
         self.room.frames(self, count, now_s)
         if self._theirs_closed:
@@ -169,7 +181,7 @@ class Peer:
             case Swallowed():
                 self.room.swallowed(self, event, now_s)
             case Ping():
-                self._say(self.outbox.say_control, pong_frame(event.payload))
+                self._pinged = event.payload  # of several the last is answered (RFC 6455, 5.5.3)
             case Close():
                 self._theirs_closed = True
                 self.part(event.code or NORMAL, "closed")
@@ -185,6 +197,7 @@ class Peer:
                 if waiting := self.outbox.next():
                     with trio.move_on_after(STUCK_S) as limit:
                         self.outbox.sent(await self._wire.send(waiting))
+                        self.heard_s = trio.current_time()  # it takes what it is sent: a ping may have to wait for that
                     if limit.cancelled_caught:
                         self.part(TRY_AGAIN, "client_too_slow")
                 else:

@@ -21,7 +21,7 @@ from trio.lowlevel import Abort, RaiseCancelT, RunVar, Task, TrioToken
 # Reads what there is, without waiting, and says whether it wants more.
 Read = Callable[[], bool]
 
-# Sockets called back for before Trio has its turn again: a tenth of a millisecond each if all of them are saturated.
+# Sockets called back for before it is looked whether Trio has something to do: a tenth of a millisecond each if all of them are saturated.
 _MOST_AT_ONCE: Final = 64
 
 # A callback may have set a deadline, which Trio doesn't know of before its next turn: it is late by this at the most.
@@ -82,11 +82,11 @@ class IdleReactor(Instrument):
             ends_s = min(ends_s, time.monotonic() + _TURN_S)
         while ready:
             is_trios_turn = self._call_back(ready)
-            if is_trios_turn or not timeout:
-                return
             left_s = ends_s - time.monotonic()
             if self._has_woken or left_s <= 0:
                 break
+            if is_trios_turn:
+                return
             ready = self._epoll.poll(left_s, _MOST_AT_ONCE)
         if timeout and (self._has_woken or not self._trio.waiting_for_idle):
             # What Trio is about to wait for is here already, but not in its epoll; wait_all_tasks_blocked() wants to see nothing there.
@@ -115,7 +115,7 @@ class IdleReactor(Instrument):
             trio.lowlevel.reschedule(task, ended)
 
     def _forget(self, fd: int) -> None:
-        del self._watched[fd]
+        self._watched.pop(fd, None)
         with suppress(OSError):  # closed already: it is out of the epoll then, and Trio drops an instrument that raises
             self._epoll.unregister(fd)
         self._has_woken = True  # the last one's end isn't told to `task_scheduled` any more

@@ -129,7 +129,11 @@ class Relay:
             return Parting(TRY_AGAIN, "try_again_later")
         if isinstance(guest, Refusal):
             return Parting(guest.code, guest.reason)
-        if not self._by_user.take(guest.admitted.user_id, now_s) or not self._by_session.take(guest.session.id, now_s):
+        admitted, session = guest.admitted, guest.session.id
+        # Who comes with their own token is counted for themselves: else one side could use up the other's attempts.
+        of_user = admitted.user_id, admitted.own
+        of_session = (session, admitted.role) if admitted.own else session
+        if not self._by_user.take(of_user, now_s) or not self._by_session.take(of_session, now_s):
             return Parting(TRY_AGAIN, "rate_limited")
         return guest
 

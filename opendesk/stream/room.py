@@ -20,8 +20,8 @@ from opendesk.stream.tokens import Role
 POLICY_VIOLATION: Final = 1008
 
 # Frames of all kinds are counted, too, since the smallest cost as much as large ones. A host may send one for so many bytes of its limit
-# (51,200 a second by default, a fifth of a core), yet a thousand where that is low; a client some for each message, since it may answer
-# pings and send in fragments.
+# (51,200 a second by default: a fifth of a core if they are pictures, a third if they are pings), yet a thousand where that is low; a
+# client some for each message, since it may answer pings and send in fragments.
 BYTES_A_FRAME: Final = 512
 FEWEST_FRAMES: Final = 1000
 FRAMES_A_MESSAGE: Final = 4
@@ -40,9 +40,10 @@ class RoomLimits:
 
 @frozen
 class Meters:
-    """What one socket may send in a second: a host's bytes or a client's messages, and frames."""
+    """What one socket may send in a second: a host's bytes or a client's messages, texts (each is read and written anew), and frames."""
 
     amount: Rate
+    texts: Rate
     frames: Rate
 
     @classmethod
@@ -51,7 +52,9 @@ class Meters:
             amount, frames = limits.host_bytes_per_s, limits.host_bytes_per_s // BYTES_A_FRAME
         else:
             amount, frames = limits.client_messages_per_s, limits.client_messages_per_s * FRAMES_A_MESSAGE
-        return cls(Rate(amount), Rate(max(frames, FEWEST_FRAMES)))
+        # As many as a host could have to answer.
+        texts = limits.clients * limits.client_messages_per_s
+        return cls(Rate(amount), Rate(texts), Rate(max(frames, FEWEST_FRAMES)))
 
 
 @define(eq=False)
@@ -146,7 +149,7 @@ class Room:
     def frames(self, peer: Peer, count: int, now_s: float) -> None:
         """All that were read at once, whatever they were."""
         if peer.parting is None and not self._meters[peer].frames.take(count, now_s):
-            peer.part(TRY_AGAIN, "host_rate_limit" if peer is self.host else "client_rate_limit")
+            peer.stem("host_rate_limit" if peer is self.host else "client_rate_limit")
 
     def pictures(self, peer: Peer, burst: Burst, now_s: float) -> None:
         if peer is not self.host or not (self._is_closing or self._takes(peer, burst, now_s)):
@@ -162,7 +165,7 @@ class Room:
         counts, messages, size = self.counts, len(burst.ends), burst.size
         if not self._meters[peer].amount.take(size, now_s):
             counts.host_dropped_rate += messages + self.is_inside
-            peer.part(TRY_AGAIN, "host_rate_limit")
+            peer.stem("host_rate_limit")
             return False
         counts.host_messages += messages
         counts.host_bytes += size
@@ -197,7 +200,7 @@ class Room:
         if self._meters[peer].amount.take(messages, now_s):
             return True
         self.counts.client_dropped["rate"] += messages
-        peer.part(TRY_AGAIN, "client_rate_limit")
+        peer.stem("client_rate_limit")
         return False
 
     def _from_client(self, peer: Peer, payload: bytes) -> None:
@@ -216,9 +219,10 @@ class Room:
     def _from_host(self, peer: Peer, payload: bytes, now_s: float) -> None:
         if peer is not self.host:
             return
-        if not self._meters[peer].amount.take(len(payload), now_s):
+        meters = self._meters[peer]
+        if not (meters.amount.take(len(payload), now_s) and meters.texts.take(1, now_s)):
             self.counts.host_dropped_rate += 1
-            peer.part(TRY_AGAIN, "host_rate_limit")
+            peer.stem("host_rate_limit")
             return
         said = control.from_host(payload, peer.admitted.scope)
         if said is None:

@@ -155,7 +155,7 @@ def test_a_client_s_claim_counts_only_on_what_the_daemon_saw(session: ActiveSess
         and seen.host_down_since is not None
         and seen.client_up_since is not None
         and until >= claimed.ended_at - HUNG_UP_BEFORE
-        and until - max(seen.host_down_since, seen.client_up_since, START) >= RELAY_SILENCE
+        and until - max(seen.host_down_since, seen.client_up_since, seen.last_byte_at or START, START) >= RELAY_SILENCE
     )
     assert (claimed.failure_reason is HOST) == (silent or alone)
 

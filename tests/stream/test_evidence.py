@@ -51,6 +51,17 @@ async def test_a_claim_counts_when_the_host_was_away_while_the_client_was_there(
     assert ended.status == (Status.FAILED if fault is HOST else Status.ENDED)
 
 
+@pytest.mark.parametrize(("byte_s", "fault"), [(16, NONE), (29, NONE), (31, HOST)])
+async def test_a_host_whose_byte_was_passed_on_was_there(
+    conn: TrioConnection, pool: Pool, session: Session, byte_s: float, fault: FailureReason
+) -> None:
+    """At a relay that has died since, while the client had a socket at this one, too."""
+    await write(pool, HERE, [(session.id, seen(down=60, up=60))])
+    await write(pool, ELSEWHERE, [(session.id, seen(down=None, up=60, byte=byte_s))])
+    await grow_old(conn, ELSEWHERE)
+    assert (await end(conn, session.id, Caller.CLIENT, HOST)).failure_reason == fault
+
+
 async def test_time_runs_to_the_last_byte_when_the_host_left_the_relay(
     conn: TrioConnection, pool: Pool, session: Session
 ) -> None:
@@ -130,7 +141,7 @@ async def grow_old(conn: TrioConnection, node: UUID) -> None:
 
 
 async def test_a_host_at_a_relay_that_is_gone_is_nowhere(conn: TrioConnection, pool: Pool, session: Session) -> None:
-    await seen_at_two(pool, session, seen(**STREAMING), seen(**ALONE))
+    await seen_at_two(pool, session, seen(**{**STREAMING, "byte": 40}), seen(**ALONE))
     await grow_old(conn, HERE)
     assert (await end(conn, session.id, Caller.CLIENT, HOST)).failure_reason == HOST
 

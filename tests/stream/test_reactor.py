@@ -180,6 +180,35 @@ async def test_a_task_that_a_read_wakes_goes_on_at_once(by: Reactor, pair: MakeP
     assert a.got == [b"x"]
 
 
+async def test_a_task_that_a_read_cancels_goes_on_though_what_it_waited_for_has_just_come(
+    by: Reactor, pair: MakePair
+) -> None:
+    """Its cancellation takes back what made Trio's epoll ready."""
+    a, own = pair(), pair()
+    ended = trio.Event()
+
+    async def wait(scope: trio.CancelScope) -> None:
+        with scope:
+            await trio.lowlevel.wait_readable(own.ours)
+        ended.set()
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+
+            def read() -> bool:
+                scope.cancel()
+                return a.read()
+
+            nursery.start_soon(by.watch, a.fd, read)
+            nursery.start_soon(wait, scope)
+            await wait_all_tasks_blocked()
+            own.write(b"x")
+            a.write(b"x")
+            await ended.wait()
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_deadline_that_a_read_sets_is_kept(by: Reactor, pair: MakePair) -> None:
     a = pair()
     with trio.fail_after(PATIENCE_S), trio.CancelScope() as scope:
