@@ -27,6 +27,7 @@ class Gate:
     lose: int = 0  # how many of the next connections to take and close, having read what they ask
     hides_ends: bool = False  # whether a connection stays open when the other side has closed its own
     _listener: trio.SocketListener | None = None
+    _is_shut: bool = False
     _passing: set[trio.CancelScope] = field(factory=set)
     _flow: trio.Event = field(factory=trio.Event)
 
@@ -38,12 +39,14 @@ class Gate:
         await sock.bind(self.path)
         sock.listen(100)
         self._listener = trio.SocketListener(sock)
+        self._is_shut = False
         self._flow.set()
         self.nursery.start_soon(self._accept, self._listener)
 
     async def shut(self) -> None:
         """Refuse connections and cut those that there are."""
         assert self._listener is not None
+        self._is_shut = True
         await self._listener.aclose()
         self.cut()
 
@@ -62,6 +65,9 @@ class Gate:
         with suppress(trio.ClosedResourceError):
             while True:
                 client, scope = await listener.accept(), trio.CancelScope()
+                if self._is_shut:  # while it was on its way to us
+                    await trio.aclose_forcefully(client)
+                    continue
                 self._passing.add(scope)  # from now on: one that is only about to be passed on is cut as well
                 self.nursery.start_soon(self._pass_on, client, scope)
 
