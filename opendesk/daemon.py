@@ -65,6 +65,7 @@ async def run(
                     signals.start_soon(_wait_no_longer, stop, pools, settings)
                     services = await wire(settings, pool, upkeep, metrics, ready=partial(_parts, upkeep, stop))
                     _start_timers(timers, services, _Database(conninfo, pools), metrics, environ)
+                    timers.start_soon(_leave, stop, services)
                     async with trio.open_nursery() as web:
                         serve = partial(_serve_web, settings, services, stop, certificate, environ)
                         urls = [_plain(url) for url in await web.start(serve)]
@@ -201,6 +202,11 @@ async def _serve_web(
 async def _closing_time(stop: Stop, services: Services) -> None:
     await stop.wait()
     services.relay.drain()
+
+
+async def _leave(stop: Stop, services: Services) -> None:
+    """Beside the draining, which isn't to wait for a mute database."""
+    await stop.wait()
     await services.nodes.leave()
 
 

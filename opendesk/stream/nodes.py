@@ -52,9 +52,9 @@ class Nodes:
             await conn.run(_BEAT, {"id": self.own, "alive_s": ALIVE_S, "forget_after_s": FORGET_AFTER_S})
 
     async def leave(self) -> None:
-        """From now on callers are sent elsewhere."""
+        """From now on callers are sent elsewhere. It is finished also when all else has been cancelled."""
         self._is_leaving = True
-        with trio.move_on_after(LEAVE_S) as limit:
+        with trio.move_on_after(LEAVE_S, shield=True) as limit:
             try:
                 async with self._pool.connection() as conn:
                     await conn.run(_LEAVE, {"id": self.own})

@@ -67,6 +67,8 @@ class Peer:
 
     def pass_on(self, burst: Burst) -> None:
         """Send it at once as far as the socket takes it; the rest waits, within bounds."""
+        if self.parting is not None and self.parting.code is None:
+            return  # cut off, maybe in the midst of another host's message, and still in its room
         if not self.outbox.is_idle:
             self.outbox.put(burst)
             if self.outbox.is_hopeless:
@@ -113,11 +115,12 @@ class Peer:
 
     def part(self, code: int, reason: str, *, within_s: float | None = None) -> None:
         """Say good-bye as soon as the frame on the wire is finished, and be gone soon in any case."""
+        deadline = trio.current_time() + (PARTING_S if within_s is None else within_s)
         if self.parting is None:
             self.parting = Parting(code, reason)
             self.outbox.wind_up()
-            self._life.deadline = trio.current_time() + (PARTING_S if within_s is None else within_s)
             self._wake.set()
+        self._life.deadline = min(self._life.deadline, deadline)
 
     def cut_off(self, reason: str) -> None:
         self.parting = self.parting or Parting(None, reason)
@@ -133,7 +136,7 @@ class Peer:
         if self.outbox.host_left():
             self.cut_off("host_left_midway")
 
-    async def serve(self, first: bytes = b"") -> Parting:
+    async def serve(self, first: bytes = b"") -> None:
         """Until both have said good-bye, or one is gone. The stream is the caller's to close."""
         with self._life:
             async with trio.open_nursery() as nursery:
@@ -141,7 +144,6 @@ class Peer:
                 await self._read(first)
         if not self._said_goodbye:
             self._wire.abort()  # else what has come so far might be taken for all of it
-        return self.parting or Parting(None, "gone")
 
     async def _read(self, first: bytes) -> None:
         try:

@@ -36,11 +36,15 @@ class Presence:
             self.host_down_since_s = None
         elif self.host_down_since_s is None:
             self.host_down_since_s = now_s
-        was_up = self.client_up_since_s is not None and self.client_left_s is None
+        was_up = self.is_client_up
         if client and not was_up:
             self.client_up_since_s, self.client_left_s = now_s, None
         elif was_up and not client:
             self.client_left_s = now_s
+
+    @property
+    def is_client_up(self) -> bool:
+        return self.client_up_since_s is not None and self.client_left_s is None
 
     @property
     def facts(self) -> Facts:

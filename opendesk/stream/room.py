@@ -8,7 +8,7 @@ from attrs import define, field, frozen
 import trio
 
 from opendesk.stream import control
-from opendesk.stream.control import Kind
+from opendesk.stream.control import CLIENT_MAX_BYTES, Kind
 from opendesk.stream.counts import Counts, Pace
 from opendesk.stream.events import Burst, Swallowed
 from opendesk.stream.limits import Rate
@@ -20,8 +20,8 @@ from opendesk.stream.tokens import Role
 POLICY_VIOLATION: Final = 1008
 
 # Frames of all kinds are counted, too, since the smallest cost as much as large ones. A host may send one for so many bytes of its limit
-# (51,200 a second by default: a fifth of a core if they are pictures, a third if they are pings), yet a thousand where that is low; a
-# client some for each message, since it may answer pings and send in fragments.
+# (51,200 a second by default, a fifth of a core if they are pictures), yet a thousand where that is low; a client some for each message,
+# since it may answer pings and send in fragments.
 BYTES_A_FRAME: Final = 512
 FEWEST_FRAMES: Final = 1000
 FRAMES_A_MESSAGE: Final = 4
@@ -40,21 +40,29 @@ class RoomLimits:
 
 @frozen
 class Meters:
-    """What one socket may send in a second: a host's bytes or a client's messages, texts (each is read and written anew), and frames."""
+    """What one socket may send in a second. A host's pictures are no messages here: of those only bytes and frames count."""
 
-    amount: Rate
-    texts: Rate
+    bytes: Rate
+    messages: Rate
     frames: Rate
 
     @classmethod
     def of(cls, role: Role, limits: RoomLimits) -> "Meters":
+        said = limits.client_messages_per_s
         if role is Role.HOST:
-            amount, frames = limits.host_bytes_per_s, limits.host_bytes_per_s // BYTES_A_FRAME
+            # As many texts as it could have to answer.
+            size, messages, frames = (
+                limits.host_bytes_per_s,
+                limits.clients * said,
+                limits.host_bytes_per_s // BYTES_A_FRAME,
+            )
         else:
-            amount, frames = limits.client_messages_per_s, limits.client_messages_per_s * FRAMES_A_MESSAGE
-        # As many as a host could have to answer.
-        texts = limits.clients * limits.client_messages_per_s
-        return cls(Rate(amount), Rate(texts), Rate(max(frames, FEWEST_FRAMES)))
+            # All that its messages may have, or one of the largest, which is dropped.
+            size, messages, frames = max(said * CLIENT_MAX_BYTES, limits.message_bytes), said, said * FRAMES_A_MESSAGE
+        return cls(Rate(size), Rate(messages), Rate(max(frames, FEWEST_FRAMES)))
+
+    def take(self, messages: int, size: int, now_s: float) -> bool:
+        return self.messages.take(messages, now_s) and self.bytes.take(size, now_s)
 
 
 @define(eq=False)
@@ -70,7 +78,6 @@ class Room:
     pace: Pace = field(factory=lambda: Pace(trio.current_time()))
     is_inside: bool = False  # of a message of the host's, of which more is to come
     _is_closing: bool = False
-    _is_client_here: bool = False  # itself, and not only somebody with the shared token
     _meters: dict[Peer, Meters] = field(factory=dict)
 
     @property
@@ -126,11 +133,10 @@ class Room:
         self._note_presence()
 
     def _note_presence(self) -> None:
-        self._is_client_here = any(client.admitted.own for client in self.clients)
         self.presence.now(
             trio.current_time(),
             host=self.host is not None and self.host.admitted.own,
-            client=self._is_client_here,
+            client=any(client.admitted.own for client in self.clients),
         )
 
     def _host_left(self) -> None:
@@ -163,7 +169,7 @@ class Room:
             return False
         self.is_inside = not burst.finished
         counts, messages, size = self.counts, len(burst.ends), burst.size
-        if not self._meters[peer].amount.take(size, now_s):
+        if not self._meters[peer].bytes.take(size, now_s):
             counts.host_dropped_rate += messages + self.is_inside
             peer.stem("host_rate_limit")
             return False
@@ -172,7 +178,7 @@ class Room:
         if not self.clients:
             counts.host_dropped_no_client += messages
             return False
-        if self._is_client_here and peer.admitted.own:
+        if peer.admitted.own and self.presence.is_client_up:
             self.presence.last_byte_s = now_s
         counts.relayed_messages += messages
         counts.relayed_bytes += size
@@ -180,27 +186,35 @@ class Room:
 
     def swallowed(self, peer: Peer, event: Swallowed, now_s: float) -> None:
         """Binary of a client, and texts that are too long: counted, and never carried."""
-        if peer.parting is not None:
+        if not self._may_say(peer, event.messages, event.payload_bytes, now_s):
             return
         if peer.admitted.role is Role.HOST:
             self.counts.host_control_invalid += event.messages
-        elif self._may_say(peer, event.messages, now_s):
+        else:
             self.counts.client_dropped["invalid"] += event.messages
 
     def text(self, peer: Peer, payload: bytes, now_s: float) -> None:
-        if peer.parting is not None:
+        if not self._may_say(peer, 1, len(payload), now_s):
             return
         if peer.admitted.role is Role.HOST:
-            self._from_host(peer, payload, now_s)
-        elif self._may_say(peer, 1, now_s):
+            self._from_host(peer, payload)
+        else:
             self._from_client(peer, payload)
 
-    def _may_say(self, peer: Peer, messages: int, now_s: float) -> bool:
-        self.counts.client_messages += messages
-        if self._meters[peer].amount.take(messages, now_s):
+    def _may_say(self, peer: Peer, messages: int, size: int, now_s: float) -> bool:
+        """Count what was said, and part from who says too much."""
+        if peer.parting is not None:
+            return False
+        is_client = peer.admitted.role is Role.CLIENT
+        if is_client:
+            self.counts.client_messages += messages
+        if self._meters[peer].take(messages, size, now_s):
             return True
-        self.counts.client_dropped["rate"] += messages
-        peer.stem("client_rate_limit")
+        if is_client:
+            self.counts.client_dropped["rate"] += messages
+        else:
+            self.counts.host_dropped_rate += messages
+        peer.stem("client_rate_limit" if is_client else "host_rate_limit")
         return False
 
     def _from_client(self, peer: Peer, payload: bytes) -> None:
@@ -216,14 +230,7 @@ class Room:
         else:
             self.counts.client_dropped["slow_host"] += 1
 
-    def _from_host(self, peer: Peer, payload: bytes, now_s: float) -> None:
-        if peer is not self.host:
-            return
-        meters = self._meters[peer]
-        if not (meters.amount.take(len(payload), now_s) and meters.texts.take(1, now_s)):
-            self.counts.host_dropped_rate += 1
-            peer.stem("host_rate_limit")
-            return
+    def _from_host(self, peer: Peer, payload: bytes) -> None:
         said = control.from_host(payload, peer.admitted.scope)
         if said is None:
             self.counts.host_control_invalid += 1

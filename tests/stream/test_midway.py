@@ -10,11 +10,13 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
 
 from opendesk.postgres.driver import TrioConnection
 from opendesk.rental.lifecycle import Caller
+from opendesk.stream.events import Burst
 from opendesk.stream.tokens import Role
 from tests.rental.builders import end
 from tests.stream.conftest import Limited
 from tests.stream.framing import BINARY, CONTINUATION, sent
 from tests.stream.relaying import Relaying, Socket
+from tests.stream.scripted import Spy, client_at
 
 HOST, CLIENT = Role.HOST, Role.CLIENT
 PICTURE = bytes(range(256)) * 1_000
@@ -120,3 +122,13 @@ async def test_who_never_hears_of_the_rest_is_cut_off_and_not_said_to_have_been_
             await trio.sleep(0.01)
     told = {line["role"]: (line["code"], line["reason"]) for line in said if line["event"] == "relay.disconnected"}
     assert told == {HOST: (1008, "session_closed"), CLIENT: (None, "session_closed")}
+
+
+async def test_nothing_of_the_next_host_follows_half_a_message_before_its_client_is_gone() -> None:
+    spy = Spy([])
+    client = client_at(spy)
+    client.pass_on(Burst(goes_on=False, pieces=[b"half of"], size=7, frame_left=5))
+    client.host_left()
+    client.pass_on(Burst(goes_on=False, pieces=[b"another"], ends=[1], size=7))
+    await client.serve()
+    assert bytes(spy.sent) == b"half of"
