@@ -1,6 +1,6 @@
 """Expected errors: each knows its HTTP status and its stable code; its docstring is its title."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from attrs import frozen
@@ -21,12 +21,19 @@ class OpenDeskError(Exception):
     code: ClassVar[str] = "INTERNAL"
 
     def __init__(
-        self, detail: str | None = None, *, retry_after_s: int | None = None, errors: Sequence[FieldFault] = ()
+        self,
+        detail: str | None = None,
+        *,
+        retry_after_s: int | None = None,
+        errors: Sequence[FieldFault] = (),
+        members: Mapping[str, str] | None = None,
     ) -> None:
+        """`members` are what the problem tells besides what all of them do, by their names on the wire."""
         super().__init__(detail or self.title())
         self.detail = detail or self.title()
         self.retry_after_s = retry_after_s
         self.errors = tuple(errors)
+        self.members = dict(members or {})
 
     @classmethod
     def title(cls) -> str:
@@ -63,6 +70,13 @@ class ValidationFailed(OpenDeskError):
     status, code = 422, "VALIDATION_FAILED"
 
 
+class Misfit(ValidationFailed):
+    """The request does not fit."""
+
+    # What the clients of the network API expect.
+    status = 400
+
+
 class BodyTooLarge(OpenDeskError):
     """The body is larger than allowed."""
 
@@ -97,3 +111,27 @@ class Overloaded(OpenDeskError):
     """Too much is waiting here already; try again later."""
 
     status, code = 503, "OVERLOADED"
+
+
+class Unauthorized(OpenDeskError):
+    """The relay token is wanted."""
+
+    status, code = 401, "UNAUTHORIZED"
+
+
+class InvalidSignature(OpenDeskError):
+    """The request is not signed as it should be."""
+
+    status, code = 401, "INVALID_SIGNATURE"
+
+
+class InternalTokenNotConfigured(OpenDeskError):
+    """These calls want an internal token, and this daemon has none (RELAY_INTERNAL_TOKEN)."""
+
+    status, code = 403, "INTERNAL_TOKEN_NOT_CONFIGURED"
+
+
+class NetworkApiDisabled(OpenDeskError):
+    """The network API is switched off: this daemon has no relay token (RELAY_TOKEN)."""
+
+    status, code = 503, "NETWORK_API_DISABLED"

@@ -10,13 +10,13 @@ from attrs import define, field, frozen
 import structlog
 import trio
 
+from opendesk.limits import Window
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.stream import control, states
 from opendesk.stream.admission import Admitted, Asked, Reason, Refusal, SessionState, admit, parse_query
 from opendesk.stream.counts import Tally
 from opendesk.stream.frames import Frames
-from opendesk.stream.limits import Window
 from opendesk.stream.looks import Looks
 from opendesk.stream.outbox import Outbox
 from opendesk.stream.outgoing import accept_key, close_frame, text_frame

@@ -9,7 +9,16 @@ from uuid import UUID
 
 from attrs import define, field, frozen
 
-from opendesk.errors import FieldFault, Forbidden, NotFound, OpenDeskError, Unauthenticated
+from opendesk.errors import (
+    FieldFault,
+    Forbidden,
+    Misfit,
+    NetworkApiDisabled,
+    NotFound,
+    OpenDeskError,
+    Unauthenticated,
+    ValidationFailed,
+)
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
@@ -31,11 +40,17 @@ _RETRY_AFTER_S: Final = 1
 
 
 class Access(Enum):
-    """Who may call; whose thing it is, the handler asks."""
+    """Who may call; whose thing it is, the handler asks. The last two are programs: who knows the relay token, and the internal one as well."""
 
     ANYONE = auto()
     USER = auto()
     ADMIN = auto()
+    RELAY = auto()
+    INTERNAL = auto()
+
+
+# Of a network API that is switched off: it takes an operator and a restart.
+DISABLED_RETRY_S: Final = 300
 
 
 @frozen
@@ -53,6 +68,7 @@ class WebRequest:
     # How the caller came here, a trusted proxy's word first. `host` is what was sent, port and all; "" if nothing was.
     scheme: str = "http"
     host: str = ""
+    target: bytes = b""  # path and query as they were sent: what a signature is over
 
 
 def _nothing() -> None:
@@ -124,10 +140,17 @@ class Endpoint:
     hot: bool = False
     tag: str = "sessions"
     errors: tuple[type[OpenDeskError], ...] = ()
+    # After so long it is given up, where it waits for something slower than the database.
+    limit_s: float | None = None
+    of_network: bool = field(init=False)  # for programs: asked for each call, hence kept
 
     @property
     def name(self) -> str:
         return f"{self.method} {self.path}"
+
+    @of_network.default
+    def _is_of_network(self) -> bool:
+        return self.access in {Access.RELAY, Access.INTERNAL}
 
     @property
     def takes_body(self) -> bool:
@@ -140,6 +163,11 @@ class Endpoint:
         return act
 
 
+async def switched_off(_request: WebRequest, _access: Access) -> None:
+    """Of a daemon that nobody may call the network API of."""
+    raise NetworkApiDisabled(retry_after_s=DISABLED_RETRY_S)
+
+
 @define
 class Api:
     """Answers endpoints: token, body, query, idempotency, handler, rendering."""
@@ -147,6 +175,8 @@ class Api:
     pool: Pool
     tokens: Tokens
     find_caller: Callable[[TrioConnection, Claims], Awaitable[Caller | None]]
+    # Raises what a caller is to be told who may not use an endpoint of the network API.
+    admit_program: Callable[[WebRequest, Access], Awaitable[None]] = switched_off
     _new_id: Callable[[], str] = field(default=lambda: secrets.token_hex(16))
     _shares: Shares = field(factory=lambda: Shares(CALLS_OF_ONE, _RETRY_AFTER_S))
 
@@ -155,17 +185,24 @@ class Api:
 
     async def answer(self, endpoint: Endpoint, request: WebRequest, ids: Mapping[str, str]) -> Reply:
         """Raise what the caller is to be told."""
-        claims = self._claims(endpoint, request)
-        if endpoint.handler is not None:
-            user = await self._user(endpoint, request, claims) if claims and not endpoint.hot else None
-            return _rendered(await endpoint.handler(_checked(endpoint, request, ids, claims, user)))
-        with self._shares.one(request.address):
-            async with self.pool.connection() as conn:
-                user = await self._admitted(conn, endpoint, claims) if claims else None
-                return await self._in_unit(conn, endpoint, _checked(endpoint, request, ids, claims, user))
+        try:
+            if endpoint.of_network:
+                await self.admit_program(request, endpoint.access)
+            claims = self._claims(endpoint, request)
+            if endpoint.handler is not None:
+                user = await self._user(endpoint, request, claims) if claims and not endpoint.hot else None
+                return _rendered(await endpoint.handler(_checked(endpoint, request, ids, claims, user)))
+            with self._shares.one(request.address):
+                async with self.pool.connection() as conn:
+                    user = await self._admitted(conn, endpoint, claims) if claims else None
+                    return await self._in_unit(conn, endpoint, _checked(endpoint, request, ids, claims, user))
+        except ValidationFailed as error:
+            if endpoint.of_network:
+                raise Misfit(error.detail, errors=error.errors) from None
+            raise
 
     def _claims(self, endpoint: Endpoint, request: WebRequest) -> Claims | None:
-        if endpoint.access is Access.ANYONE:
+        if endpoint.access is Access.ANYONE or endpoint.of_network:
             return None
         return self.tokens.verify(bearer(request.headers.get("authorization")))
 

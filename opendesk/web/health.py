@@ -1,15 +1,14 @@
 """Whether the process lives, whether it can serve, and its figures."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from ipaddress import ip_address
 from typing import Any
 
 from attrs import define, frozen
 
-from opendesk.errors import Forbidden, OpenDeskError
+from opendesk.errors import Forbidden, OpenDeskError, RateLimited
 from opendesk.ops.metrics import CONTENT_TYPE, Metrics
-from opendesk.web.endpoint import Access, Answer, Call, Endpoint, Reply
-from opendesk.web.responder import UNIX, Network
+from opendesk.web.endpoint import Access, Answer, Call, Endpoint, Reply, WebRequest
+from opendesk.web.responder import Network, comes_from
 
 
 class NotReady(OpenDeskError):
@@ -31,12 +30,12 @@ class Ready:
 
 @define
 class Health:
-    """`parts` tells of each part whether it works; `matches_token` whether a token is the relay's."""
+    """`parts` tells of each part whether it works; `holds_token` whether a caller holds the relay's token."""
 
     parts: Callable[[], Awaitable[Mapping[str, bool]]]
     metrics: Metrics
     allowed: Sequence[Network]
-    matches_token: Callable[[str], bool]
+    holds_token: Callable[[WebRequest], bool]
     document: bytes = b""
 
     async def live(self, _: Call) -> Answer:
@@ -51,19 +50,13 @@ class Health:
 
     async def figures(self, call: Call) -> Reply:
         """Prometheus text, for a holder of the relay token or an address in METRICS_ALLOW."""
-        if not self._may_see(call):
-            raise Forbidden("the metrics want the relay token, or an address in METRICS_ALLOW")
+        self.check_may_see(call.request)
         return Reply(200, self.metrics.render(), CONTENT_TYPE)
 
-    def _may_see(self, call: Call) -> bool:
-        headers = call.request.headers
-        token = headers.get("x-relay-token") or headers.get("authorization", "").removeprefix("Bearer ")
-        if token and self.matches_token(token):
-            return True
-        if call.request.hearsay or call.request.address == UNIX:
-            return False
-        address = ip_address(call.request.address)
-        return any(address in network for network in self.allowed)
+    def check_may_see(self, request: WebRequest) -> None:
+        """Raise Forbidden, or RateLimited for who has guessed too often."""
+        if not comes_from(request, self.allowed) and not self.holds_token(request):
+            raise Forbidden("the metrics want the relay token, or an address in METRICS_ALLOW")
 
     async def openapi(self, _: Call) -> Reply:
         return Reply(200, self.document)
@@ -100,7 +93,7 @@ def endpoints(health: Health) -> tuple[Endpoint, ...]:
             handler=health.figures,
             access=anyone,
             tag="health",
-            errors=(Forbidden,),
+            errors=(Forbidden, RateLimited),
         ),
         e(
             "GET",

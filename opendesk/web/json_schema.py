@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 from uuid import UUID
 
 import attrs
@@ -59,6 +59,8 @@ class Schemas:
             return _limited(self.of(args[0], asked=asked), [arg for arg in args[1:] if isinstance(arg, Meta)])
         if origin in (Union, UnionType):
             return self._choice(args, asked=asked)
+        if origin is Literal and not asked:
+            return {"type": "string", "enum": list(args)}
         if origin is tuple:
             return {"type": "array", "items": self.of(args[0], asked=asked)}
         if origin in (dict, Mapping):

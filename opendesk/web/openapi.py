@@ -13,16 +13,14 @@ from opendesk.errors import (
     BodyTooLarge,
     DatabaseUnavailable,
     FieldFault,
-    Forbidden,
     IdempotencyInProgress,
     IdempotencyKeyReused,
     InvalidJson,
     NotFound,
     OpenDeskError,
     Overloaded,
-    Unauthenticated,
-    ValidationFailed,
 )
+from opendesk.web.credentials import SCHEMES, SECURITY, SIGNATURE, refusals
 from opendesk.web.endpoint import Access, Endpoint
 from opendesk.web.json_schema import Schema, Schemas, without_null
 from opendesk.web.problems import PROBLEM_JSON
@@ -39,7 +37,10 @@ Rent PCs by the minute.
 those that you don't know.
 
 **Who calls.** `Authorization: Bearer …` with the `token` that registering and logging in give. It ends with its time, with a log-out, a new \
-password or a ban: then calls are answered 401.
+password or a ban: then calls are answered 401. Calls about routers and hotspots are for programs, which hold the relay token (and the internal \
+one for `/internal/`). Where the daemon has a secret to sign with, a POST, PUT or DELETE of theirs is signed: `X-Relay-Signature` is `v1=` and the \
+HMAC-SHA256, in hexadecimal, of method, path with query as sent, `X-Relay-Ts`, `X-Relay-Nonce` and body, a line feed between each two; or just the \
+HMAC-SHA256 of a body, if it isn't empty and the daemon isn't strict.
 
 **Errors** are problem details (RFC 9457) with a `code` that is stable: go by it, not by the words. Besides those that stand at each call, any \
 may be answered 400 `BAD_REQUEST` (not HTTP as we read it), 404 `NOT_FOUND` (no such path), 405 `METHOD_NOT_ALLOWED` with `Allow`, 408 \
@@ -80,7 +81,7 @@ _KEY: Final[Schema] = {
 
 @attrs.frozen
 class Problem:
-    """An error (RFC 9457). `code` is stable; `error` is `detail` again, for older clients; `errors` comes with VALIDATION_FAILED."""
+    """An error (RFC 9457). `code` is stable; `error` is `detail` again, for older clients; `errors` comes with VALIDATION_FAILED, `jobId` with what goes on by itself."""
 
     type: str
     title: str
@@ -90,6 +91,7 @@ class Problem:
     error: str
     trace_id: str
     errors: tuple[FieldFault, ...] = ()
+    job_id: str = ""
 
 
 def document(endpoints: Iterable[Endpoint], *, server_url: str = "/") -> dict[str, Any]:
@@ -105,7 +107,8 @@ class _Document:
 
     def whole(self, server_url: str) -> dict[str, Any]:
         self.schemas.of(Problem, asked=False)
-        self.schemas.components["Problem"]["required"].remove("errors")
+        for seldom in ("errors", "jobId"):
+            self.schemas.components["Problem"]["required"].remove(seldom)
         paths: dict[str, dict[str, Any]] = {}
         for endpoint in self.endpoints:
             paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = self._operation(endpoint)
@@ -119,7 +122,7 @@ class _Document:
                 "schemas": self.schemas.components,
                 "responses": self.responses,
                 "headers": _HEADERS,
-                "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+                "securitySchemes": SCHEMES,
             },
         }
 
@@ -129,7 +132,7 @@ class _Document:
             "summary": endpoint.summary,
             **_description(endpoint),
             "tags": [endpoint.tag],
-            "security": [] if endpoint.access is Access.ANYONE else [{"bearer": []}],
+            "security": SECURITY[endpoint.access],
             "parameters": self._parameters(endpoint),
         }
         if endpoint.body is not None:
@@ -148,6 +151,8 @@ class _Document:
                 schema["default"] = attribute.default
             description = {"description": schema.pop("description")} if "description" in schema else {}
             found.append({"name": camel(attribute.name), "in": "query", **description, "schema": schema})
+        if endpoint.of_network and endpoint.method != "GET":
+            found += SIGNATURE
         return [*found, _KEY] if endpoint.guarded else found
 
     def _answers(self, endpoint: Endpoint) -> dict[str, Schema]:
@@ -229,13 +234,9 @@ def _ids(endpoint: Endpoint) -> list[str]:
 
 def _common_errors(endpoint: Endpoint) -> list[type[OpenDeskError]]:
     """What every call of this kind may answer."""
-    found: list[type[OpenDeskError]] = [ValidationFailed, DatabaseUnavailable, Overloaded]
+    found: list[type[OpenDeskError]] = [DatabaseUnavailable, Overloaded, *refusals(endpoint)]
     if endpoint.takes_body:
         found += [InvalidJson, BodyTooLarge]
-    if endpoint.access is not Access.ANYONE:
-        found.append(Unauthenticated)
-    if endpoint.access is Access.ADMIN:
-        found.append(Forbidden)
     if _ids(endpoint):
         found.append(NotFound)
     if endpoint.guarded:

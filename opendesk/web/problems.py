@@ -46,13 +46,12 @@ def problem(
 
 
 def render(error: OpenDeskError, trace_id: str) -> bytes:
-    return dump_json(
-        problem(
-            status=error.status,
-            code=error.code,
-            title=error.title(),
-            detail=error.detail,
-            trace_id=trace_id,
-            errors=error.errors,
-        )
+    told = problem(
+        status=error.status,
+        code=error.code,
+        title=error.title(),
+        detail=error.detail,
+        trace_id=trace_id,
+        errors=error.errors,
     )
+    return dump_json({**error.members, **told})

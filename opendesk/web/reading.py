@@ -43,11 +43,11 @@ def _escaped(name: str) -> str:
     return name[:_NAME_SHOWN].replace("~", "~0").replace("/", "~1")
 
 
-def _structured(converter: cattrs.Converter, value: Any, cls: type[T]) -> T:
+def _structured(converter: cattrs.Converter, value: Any, cls: type[T], pointer: str = "") -> T:
     try:
         return converter.structure(value, cls)
     except Exception as error:  # noqa: BLE001  # cattrs passes on whatever a hook raised, in groups
-        raise refused(_faults(error)) from None
+        raise refused(_faults(error, pointer)) from None
 
 
 def parse_json(body: bytes) -> Any:
@@ -60,6 +60,11 @@ def parse_json(body: bytes) -> Any:
 
 def structure_body(body: bytes, cls: type[T]) -> T:
     return _structured(BODY, parse_json(body), cls)
+
+
+def structure_value(value: Any, cls: type[T], pointer: str) -> T:
+    """A part of a body that has been read, at `pointer`: what it may be, another part said."""
+    return _structured(BODY, value, cls, pointer)
 
 
 def structure_query(pairs: Sequence[tuple[str, str]], cls: type[T]) -> T:

@@ -139,18 +139,28 @@ def web_request(
     peer = folded(client[0]) if client else UNIX
     address, hearsay = proxies.caller(peer, headers.get("x-forwarded-for"))
     scheme, host = proxies.asked_at(peer, scope.get("scheme", "http"), headers)
+    path, query = scope["raw_path"], scope["query_string"]
     return WebRequest(
         method=scope["method"],
         path=scope["path"],
-        query=_query(scope["query_string"]),
+        query=_query(query),
         headers=headers,
         body=body,
         address=address,
         hearsay=hearsay,
         scheme=scheme,
         host=host,
+        target=path + b"?" + query if query else path,
         request_id=request_id(headers.get("x-request-id")),
     )
+
+
+def comes_from(request: WebRequest, networks: Sequence[Network]) -> bool:
+    """Whether its address is in one of these, and can be relied on. The other end of a Unix socket has none."""
+    if request.hearsay or request.address == UNIX:
+        return False
+    address = ip_address(request.address)
+    return any(address in network for network in networks)
 
 
 def _headers(fields: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
@@ -195,7 +205,7 @@ class Responder:
         async def answer() -> Reply:
             if endpoint.hot:  # it waits for a batch, which has its own limits
                 return await self.api.answer(endpoint, request, ids)
-            with trio.move_on_after(CALL_S):
+            with trio.move_on_after(CALL_S if endpoint.limit_s is None else endpoint.limit_s):
                 return await self.api.answer(endpoint, request, ids)
             raise DatabaseUnavailable("the database did not answer in time", retry_after_s=DATABASE_RETRY_S)
 

@@ -13,7 +13,7 @@ import schemathesis
 from schemathesis import AuthContext, Case, HookContext
 
 from opendesk.web.auth import Tokens, utc_now
-from tests.web.site import JWT_SECRET, PASSWORD, PASSWORD_HASH
+from tests.web.site import JWT_SECRET, PASSWORD, PASSWORD_HASH, RELAY_TOKEN
 
 Fit = Callable[["Case[Any]", Any], None]
 
@@ -43,7 +43,11 @@ class Auth:
         return token()
 
     def set(self, case: Case[Any], data: str, context: AuthContext) -> None:
-        case.headers["Authorization"] = f"Bearer {data}"
+        security = case.operation.definition.raw.get("security", [])
+        if any("relayToken" in alternative for alternative in security):
+            case.headers["X-Relay-Token"] = RELAY_TOKEN
+        else:
+            case.headers["Authorization"] = f"Bearer {data}"
 
 
 @schemathesis.hook

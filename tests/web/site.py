@@ -33,6 +33,7 @@ PATIENCE_S: Final = 60
 
 JWT_SECRET: Final = "what the tests of the web sign with, and nobody else"
 RELAY_TOKEN: Final = "the token that sees the figures"
+HOLDER: Final = {"X-Relay-Token": RELAY_TOKEN}
 ORIGIN: Final = "https://app.example"
 SETTINGS: Final = {
     "OPENDESK_DATA_DIR": "/nowhere",
@@ -219,7 +220,9 @@ async def _served(
 ) -> AsyncIterator[Site]:
     stop = trio.Event()
     async with database.open_pool(conninfo, settings) as pool, trio.open_nursery() as nursery:
-        services = await wire(settings, pool, pool, Metrics(), ready=ready)
+        services = await wire(
+            settings, pool, pool, pool, Metrics(), listen=partial(database.connect, conninfo), ready=ready
+        )
         nursery.start_soon(services.heartbeats.run)
         serve = partial(
             serve_http,

@@ -304,6 +304,72 @@ async def test_a_call_that_waits_for_a_batch_may_take_its_time(autojump_clock: t
     assert (await desk().answer(endpoint)).status == 200
 
 
+async def test_a_call_that_waits_for_something_slower_has_a_limit_of_its_own(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    endpoint = evolve(HANDLER, handler=forever, body=None, access=Access.ANYONE, limit_s=CALL_S + 10)
+    begun_s = trio.current_time()
+    assert told(await desk().answer(endpoint)) == (503, "DATABASE_UNAVAILABLE")
+    assert trio.current_time() - begun_s == pytest.approx(CALL_S + 10)
+
+
+# Calls of programs
+
+PROGRAMS = pytest.mark.parametrize("access", [Access.RELAY, Access.INTERNAL])
+
+
+@BOTH
+@PROGRAMS
+async def test_what_is_for_programs_asks_for_no_user(endpoint: Endpoint, access: Access) -> None:
+    made, asked = desk(), list[tuple[WebRequest, Access]]()
+
+    async def admit(request: WebRequest, kind: Access) -> None:
+        asked.append((request, kind))
+
+    made.responder.api.admit_program = admit
+    request = evolve(REQUEST, body=GOOD)
+    assert (await made.answer(evolve(endpoint, access=access), request)).status == 201
+    assert (asked, made.asked) == ([(request, access)], [])
+
+
+@BOTH
+@PROGRAMS
+async def test_a_program_that_may_not_is_refused_before_anything_else(endpoint: Endpoint, access: Access) -> None:
+    made = desk()
+
+    async def refuse(_: WebRequest, __: Access) -> None:
+        raise Forbidden
+
+    made.responder.api.admit_program = refuse
+    for request in (REQUEST, evolve(REQUEST, body=b"nonsense"), by(ROOT)):
+        assert told(await made.answer(evolve(endpoint, access=access), request)) == (403, "FORBIDDEN")
+    assert made.pool.lent == 0
+
+
+@BOTH
+@PROGRAMS
+async def test_of_an_api_that_asks_nobody_no_program_may_call(endpoint: Endpoint, access: Access) -> None:
+    reply = await desk(ROOT).answer(evolve(endpoint, access=access), by(ROOT, body=GOOD))
+    assert told(reply) == (503, "NETWORK_API_DISABLED")
+    assert int(dict(reply.headers)["Retry-After"]) > 0
+
+
+@BOTH
+async def test_what_does_not_fit_is_400_for_programs(endpoint: Endpoint) -> None:
+    made = desk(ANA)
+
+    async def admit(_: WebRequest, __: Access) -> None:
+        return
+
+    made.responder.api.admit_program = admit
+    reply = await made.answer(evolve(endpoint, access=Access.RELAY), evolve(REQUEST, body=b"{}"))
+    assert (told(reply), json.loads(reply.body)["errors"]) == (
+        (400, "VALIDATION_FAILED"),
+        [{"pointer": "/name", "detail": "is missing"}],
+    )
+    assert told(await made.answer(endpoint, by(ANA, body=b"{}"))) == (422, "VALIDATION_FAILED")
+
+
 async def test_a_refusal_counts_and_has_its_headers() -> None:
     made = desk()
     reply = await made.responder.refuse(REQUEST, MethodNotAllowed("GET, HEAD"))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from opendesk.web.responder import UNIX, Origins, Proxies, web_request
+from opendesk.web.responder import UNIX, Origins, Proxies, comes_from, web_request
 
 PROXIES = Proxies((ip_network("10.0.0.0/8"), ip_network("127.0.0.1"), ip_network("fd00::/8")))
 NONE = Proxies(())
@@ -65,12 +65,39 @@ def test_a_proxy_s_word_gives_an_address(forwarded: str) -> None:
 
 
 def scope(**changes: Any) -> dict[str, Any]:
-    base = {"method": "GET", "path": "/pcs", "query_string": b"", "headers": [], "client": ("203.0.113.1", 5)}
+    base = {
+        "method": "GET",
+        "path": "/pcs",
+        "raw_path": b"/pcs",
+        "query_string": b"",
+        "headers": [],
+        "client": ("203.0.113.1", 5),
+    }
     return {**base, **changes}
 
 
 def read(**changes: Any) -> Any:
     return web_request(scope(**changes), b"", proxies=PROXIES, request_id=lambda sent: sent or "made")
+
+
+@pytest.mark.parametrize(
+    ("raw_path", "query", "target"),
+    [(b"/a%20b", b"", b"/a%20b"), (b"/", b"c=%C3%A9&&", b"/?c=%C3%A9&&"), (b"//x", b"?", b"//x??")],
+)
+def test_the_target_is_what_was_sent(raw_path: bytes, query: bytes, target: bytes) -> None:
+    assert read(path="/decoded", raw_path=raw_path, query_string=query).target == target
+
+
+def test_an_address_is_on_a_list_only_if_it_can_be_relied_on() -> None:
+    everybody = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+    fields = [(b"x-forwarded-for", b"203.0.113.9")]
+    assert comes_from(read(), everybody)
+    assert comes_from(read(client=("2001:db8::1", 5)), everybody)
+    assert comes_from(read(client=("10.0.0.1", 5), headers=fields), [ip_network("203.0.113.9")])
+    assert not comes_from(read(), ())
+    assert not comes_from(read(), [ip_network("203.0.113.2")])
+    assert not comes_from(read(headers=fields), everybody)
+    assert not comes_from(read(client=None), everybody)
 
 
 def test_fields_of_one_name_are_one() -> None:

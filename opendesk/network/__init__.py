@@ -1,0 +1,1 @@
+"""Routers, hotspots and tunnels: what the network is told, and made, to do."""
