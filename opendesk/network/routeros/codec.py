@@ -1,0 +1,127 @@
+"""Words and sentences of the RouterOS API as bytes, and back."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from opendesk.network.routeros.errors import ProtocolError
+
+__all__ = ("Decoder", "ProtocolError", "Sentence", "encode", "encode_length")
+
+Sentence = tuple[bytes, ...]
+
+# The largest values are scripts and files that are read (60 KiB). Some room, yet no peer can make us hold gigabytes by telling a length.
+MAX_WORD_BYTES: Final = 1 << 18
+# A row of a menu has some dozens of words. Bytes count as well, or that many of the longest would be 256 MiB.
+MAX_SENTENCE_WORDS: Final = 1024
+MAX_SENTENCE_BYTES: Final = 1 << 20
+
+# Of a length, by its number of bytes: what it can't exceed, and the bits that tell its first byte.
+_FORMS: Final = ((1, 1 << 7, 0x00), (2, 1 << 14, 0x80), (3, 1 << 21, 0xC0), (4, 1 << 28, 0xE0), (5, 1 << 32, 0xF0))
+# Most words are of these.
+_SHORT: Final = tuple(bytes([size]) for size in range(_FORMS[0][1]))
+_FOLLOWED_BY_LENGTH: Final = 0xF0
+_RESERVED: Final = 0xF8
+
+
+def encode(words: Iterable[bytes]) -> bytes:
+    """One sentence, with the empty word that ends it."""
+    parts = bytearray()
+    for word in words:
+        if not word:
+            raise ValueError("An empty word would end the sentence.")
+        size = len(word)
+        parts += _SHORT[size] if size < _FORMS[0][1] else encode_length(size)
+        parts += word
+    parts.append(0)
+    return bytes(parts)
+
+
+def encode_length(size: int) -> bytes:
+    for count, end, mark in _FORMS:
+        if size < end:
+            return (size | mark << 8 * (count - 1)).to_bytes(count, "big")
+    raise ValueError(f"A word of {size} bytes can't be told.")
+
+
+class Decoder:
+    """Sentences of bytes that come in pieces of any size."""
+
+    def __init__(
+        self,
+        max_word: int = MAX_WORD_BYTES,
+        max_sentence: int = MAX_SENTENCE_BYTES,
+        max_words: int = MAX_SENTENCE_WORDS,
+    ) -> None:
+        self._max_word = max_word
+        self._max_sentence = max_sentence
+        self._max_words = max_words
+        self._buffer = bytearray()
+        self._words: list[bytes] = []
+        self._size = 0
+        self._broken: ProtocolError | None = None
+
+    @property
+    def is_inside(self) -> bool:
+        """A sentence has begun that hasn't ended."""
+        return bool(self._buffer or self._words)
+
+    def feed(self, data: bytes | bytearray) -> list[Sentence]:
+        """The sentences that `data` ends, without empty ones. What came before an error is returned first: the next call raises it."""
+        sentences: list[Sentence] = []
+        if self._broken is None:
+            self._buffer += data
+            try:
+                self._take(sentences)
+            except ProtocolError as error:
+                self._broken = error
+                self._buffer.clear()
+        if self._broken is not None and not sentences:
+            raise self._broken
+        return sentences
+
+    def _take(self, sentences: list[Sentence]) -> None:
+        buffer, at = self._buffer, 0
+        while at < len(buffer):
+            # Most words are shorter than 128 bytes.
+            start, size = (at + 1, buffer[at]) if buffer[at] < _FORMS[0][1] else _read_length(buffer, at)
+            if start < 0:
+                break
+            self._check(size)
+            end = start + size
+            if end > len(buffer):
+                break
+            self._add(bytes(buffer[start:end]), sentences)
+            at = end
+        del buffer[:at]
+
+    def _check(self, size: int) -> None:
+        """Before the word is here: what is too long isn't waited for."""
+        if size > self._max_word:
+            raise ProtocolError(f"A word of {size} bytes: more than {self._max_word}.")
+        if self._size + size > self._max_sentence:
+            raise ProtocolError(f"A sentence of more than {self._max_sentence} bytes.")
+        if size and len(self._words) >= self._max_words:
+            raise ProtocolError(f"A sentence of more than {self._max_words} words.")
+
+    def _add(self, word: bytes, sentences: list[Sentence]) -> None:
+        if word:
+            self._words.append(word)
+            self._size += len(word)
+        elif self._words:
+            sentences.append(tuple(self._words))
+            self._words = []
+            self._size = 0
+
+
+def _read_length(buffer: bytearray, at: int) -> tuple[int, int]:
+    """Where the word starts and its size; a negative start if the length isn't whole yet."""
+    first = buffer[at]
+    if first >= _RESERVED:
+        raise ProtocolError(f"No word begins with the byte 0x{first:02X}.")
+    count = next(count for count, _, mark in reversed(_FORMS) if first >= mark)
+    start = at + count
+    if start > len(buffer):
+        return -1, 0
+    told = int.from_bytes(buffer[at:start], "big")
+    bits = 32 if first >= _FOLLOWED_BY_LENGTH else 7 * count
+    return start, told & ((1 << bits) - 1)
