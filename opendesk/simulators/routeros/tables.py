@@ -1,0 +1,105 @@
+"""The rows of a menu: in order, each with its id, unique by some of their values."""
+
+from collections.abc import Iterator, Mapping
+import re
+from typing import Final
+
+from attrs import define, field
+
+from opendesk.simulators.routeros.menus import Menu
+from opendesk.simulators.routeros.refusals import failure
+
+_ID: Final = re.compile(r"\*([0-9A-F]{1,8})", re.IGNORECASE)
+
+
+@define(eq=False)
+class Row:
+    number: int
+    values: dict[str, str]
+    made_s: float
+    due_s: float | None = None  # when it goes, or is next run
+    runs: int = 0
+    parent: int | None = None  # of rows that a router makes for another
+
+    @property
+    def id(self) -> str:
+        return f"*{self.number:X}"
+
+    @property
+    def is_enabled(self) -> bool:
+        return self.values.get("disabled") != "true"
+
+
+@define(eq=False)
+class Table:
+    menu: Menu
+    # Older reports have an ip-binding refused whose MAC or address alone is there already; see Router.
+    is_strict: bool = False
+    _rows: dict[int, Row] = field(factory=dict)
+    _by_key: dict[tuple[str | None, ...], int] = field(factory=dict)
+    _last: int = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(list(self._rows.values()))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, row: Row) -> bool:
+        return self._rows.get(row.number) is row
+
+    def find(self, reference: str) -> Row | None:
+        """By id, or by name in menus that have one."""
+        if written := _ID.fullmatch(reference):
+            return self._rows.get(int(written[1], 16))
+        if "name" not in self.menu.arguments:
+            return None
+        return next((row for row in self._rows.values() if row.values.get("name") == reference), None)
+
+    def check_free(self, values: Mapping[str, str], but: Row | None = None) -> None:
+        """Refuse what would be there twice."""
+        taken = self._by_key.get(self._key(values)) if self.menu.unique else None
+        if taken is not None and (but is None or taken != but.number):
+            raise failure(self.menu.taken)
+        if self.is_strict and any(self._shares_one(values, row) for row in self._rows.values() if row is not but):
+            raise failure(self.menu.taken)
+
+    def _shares_one(self, values: Mapping[str, str], row: Row) -> bool:
+        return any(name in values and values[name] == row.values.get(name) for name in self.menu.unique)
+
+    def _key(self, values: Mapping[str, str]) -> tuple[str | None, ...]:
+        return tuple(values.get(name) for name in self.menu.unique)
+
+    def add(self, values: dict[str, str], made_s: float, before: Row | None = None) -> Row:
+        self._last += 1
+        row = Row(self._last, values, made_s)
+        self._rows[row.number] = row
+        self._by_key[self._key(values)] = row.number
+        if before is not None:
+            self.move([row], before)
+        return row
+
+    def change(self, row: Row, values: dict[str, str]) -> None:
+        self._forget_key(row)
+        row.values = values
+        self._by_key[self._key(values)] = row.number
+
+    def remove(self, row: Row) -> None:
+        self._forget_key(row)
+        del self._rows[row.number]
+
+    def _forget_key(self, row: Row) -> None:
+        key = self._key(row.values)
+        if self._by_key.get(key) == row.number:
+            del self._by_key[key]
+
+    def move(self, rows: list[Row], before: Row | None) -> None:
+        """To the end without a destination."""
+        moved = {row.number for row in rows}
+        others = [row for row in self._rows.values() if row.number not in moved]
+        at = others.index(before) if before in others else len(others)
+        self._rows = {row.number: row for row in [*others[:at], *rows, *others[at:]]}
+
+    def restart(self) -> None:
+        """After a reboot numbers go on from the largest that is left: that of a row that is gone may come again."""
+        self._last = max(self._rows, default=0)
