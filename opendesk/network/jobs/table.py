@@ -1,0 +1,251 @@
+"""The jobs in PostgreSQL: added in the caller's transaction, claimed and finished in batches, in order within a key.
+
+A claim gives a lease and a fence. A lease that ended is taken back; an outcome is written only by who has the last fence, so that of two
+who worked on one job, since the first was thought dead, only the second is heard.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+import msgspec
+from psycopg.errors import UniqueViolation
+from psycopg.pq import TransactionStatus
+import structlog
+
+from opendesk.network.jobs.shapes import Added, Ended, Job, NewJob, as_json
+from opendesk.postgres.driver import TrioConnection
+
+log = structlog.get_logger()
+
+# Told a transaction: the lanes that have something new, as a JSON array, and the jobs of which an attempt ended. An empty one: look at all.
+CHANNEL: Final = "opendesk_jobs"
+DONE_CHANNEL: Final = "opendesk_jobs_done"
+
+# A notification holds 7,999 bytes: 200 ids with a blank each. Lanes are told up to half of that.
+IDS_A_NOTE: Final = 200
+_LANES_BYTES: Final = 4_000
+
+# Nobody need be woken for what is due later than a runner's next look at all (runner.LOOK_S), and then some.
+_SOON: Final = "interval '15 seconds'"
+
+# Jobs added, claimed or finished by one statement: tens of milliseconds of the server's time.
+BATCH: Final = 1_000
+
+# A claim that met another on one key is tried again; the second time it sees what that one took.
+_CLAIM_TRIES: Final = 3
+
+# Only one transaction at a time adds to a key, so that the order of `seq` is the order of commits, and no two of the same kind are added
+# at once where the second is to join the first. All keys in one order, so that nobody waits in a circle.
+_LOCK_KEYS: Final = """
+    SELECT pg_advisory_xact_lock(number)
+      FROM (SELECT DISTINCT hashtextextended(lane || E'\\n' || key, 0) AS number
+              FROM unnest(%(lane)s::text[], %(key)s::text[]) AS k (lane, key) ORDER BY 1) AS keys
+"""
+
+# A job joins the last one of its key if that is unfinished and does the same. What failed before and waits for its next try would keep the
+# new one waiting, too: somebody asks now, so it is tried now, and anew.
+_ADD: Final = f"""
+    WITH given AS MATERIALIZED (
+        SELECT g.*, last.id AS joined, last.outcomes
+          FROM unnest(%(type)s::text[], %(lane)s::text[], %(key)s::text[], %(payload)s::text[], %(run_at)s::timestamptz[],
+                      %(dedupe)s::text[], %(joins)s::bool[], %(trace_id)s::text[])
+               WITH ORDINALITY AS g (type, lane, key, payload, run_at, dedupe, joins, trace_id, n)
+               LEFT JOIN LATERAL (
+                   SELECT j.id, j.outcomes, j.dedupe FROM jobs j
+                    WHERE j.lane = g.lane AND j.key = g.key AND j.state IN ('due', 'running') ORDER BY j.seq DESC LIMIT 1
+               ) AS last ON g.joins AND last.dedupe = g.dedupe
+    ), fresh AS MATERIALIZED (
+        SELECT g.*, uuid7() AS id FROM given g WHERE joined IS NULL ORDER BY n
+    ), made AS (
+        INSERT INTO jobs (id, type, lane, key, payload, run_at, dedupe, trace_id)
+        SELECT id, type, lane, key, payload::jsonb, coalesce(run_at, now()), dedupe, trace_id FROM fresh ORDER BY n
+    ), hurried AS (
+        UPDATE jobs SET run_at = now(), attempts = 0
+          FROM (SELECT DISTINCT failed.id
+                  FROM given g
+                       CROSS JOIN LATERAL (
+                           SELECT j.id FROM jobs j
+                            WHERE j.lane = g.lane AND j.key = g.key AND j.state IN ('due', 'running') AND j.fence > 0 AND j.run_at > now()
+                           OFFSET 0
+                       ) AS failed
+                 WHERE g.run_at IS NULL) AS waiting
+         WHERE jobs.id = waiting.id AND jobs.state = 'due' AND jobs.run_at > now() RETURNING jobs.lane
+    ), told AS (
+        SELECT pg_notify('{CHANNEL}', CASE WHEN octet_length(lanes) > {_LANES_BYTES} THEN '' ELSE lanes END)
+          FROM (SELECT json_agg(DISTINCT lane)::text AS lanes
+                  FROM (SELECT lane FROM fresh WHERE run_at IS NULL OR run_at < now() + {_SOON} UNION ALL SELECT lane FROM hurried) AS soon
+               ) AS all_of_them
+         WHERE lanes IS NOT NULL
+    )
+    SELECT coalesce(g.joined, f.id), g.joined IS NOT NULL, coalesce(g.outcomes, 0), (SELECT count(*) FROM told)
+      FROM given g LEFT JOIN fresh f USING (n) ORDER BY n
+"""
+
+# OFFSET 0 keeps each NOT EXISTS a probe of an index a row: made a join, it would read all that waits in all lanes.
+CLAIM: Final = """
+    WITH picked AS MATERIALIZED (
+        SELECT next.id
+          FROM unnest(%(lanes)s::text[], %(rooms)s::int[]) AS open (lane, room)
+               CROSS JOIN LATERAL (
+                   SELECT j.id FROM jobs j
+                    WHERE j.lane = open.lane AND j.state = 'due' AND j.run_at <= now()
+                      AND NOT EXISTS (SELECT FROM jobs r WHERE r.lane = j.lane AND r.key = j.key AND r.state = 'running' OFFSET 0)
+                      -- One that is not due yet holds up nobody, but for one that was begun: that one came first.
+                      AND NOT EXISTS (SELECT FROM jobs e
+                                       WHERE e.lane = j.lane AND e.key = j.key AND e.state IN ('due', 'running') AND e.seq < j.seq
+                                         AND (e.run_at <= now() OR e.fence > 0) OFFSET 0)
+                    ORDER BY j.run_at, j.seq LIMIT open.room FOR UPDATE SKIP LOCKED
+               ) AS next
+         LIMIT %(limit)s
+    )
+    UPDATE jobs SET state = 'running', attempts = attempts + 1, fence = fence + 1,
+                    leased_by = %(node)s, leased_until = clock_timestamp() + %(ttl_s)s * interval '1 second'
+      FROM picked WHERE jobs.id = picked.id
+ RETURNING jobs.id, fence, type, lane, key, payload, attempts, run_at, trace_id
+"""
+
+# Of lanes: when the next job is due that isn't yet.
+_NEXT_DUE: Final = """
+    SELECT lane, extract(epoch FROM next.run_at - clock_timestamp())::float8
+      FROM unnest(%(lanes)s::text[]) AS open (lane)
+           CROSS JOIN LATERAL (
+               SELECT j.run_at FROM jobs j WHERE j.lane = open.lane AND j.state = 'due' AND j.run_at > now() ORDER BY j.run_at LIMIT 1
+           ) AS next
+"""
+
+_FINISH: Final = f"""
+    WITH given AS MATERIALIZED (
+        SELECT * FROM json_to_recordset(%(outcomes)s::json)
+                      AS g (id uuid, fence bigint, state text, error text, result text, after_s float8, counts bool)
+    ), ended AS (
+        UPDATE jobs SET state = g.state, leased_by = NULL, leased_until = NULL, outcomes = outcomes + 1,
+                        attempts = attempts - CASE WHEN g.counts THEN 0 ELSE 1 END,
+                        run_at = CASE WHEN g.state = 'due' THEN clock_timestamp() + g.after_s * interval '1 second' ELSE run_at END,
+                        last_error = coalesce(g.error, last_error), result = g.result::jsonb,
+                        finished_at = CASE WHEN g.state <> 'due' THEN clock_timestamp() END
+          FROM given g WHERE jobs.id = g.id AND jobs.fence = g.fence AND jobs.state = 'running'
+     RETURNING jobs.id
+    ), told AS (
+        SELECT pg_notify('{DONE_CHANNEL}', string_agg(id::text, ' '))
+          FROM (SELECT id, row_number() OVER () / {IDS_A_NOTE} AS part FROM ended) AS parts GROUP BY part
+    )
+    SELECT id, (SELECT count(*) FROM told) FROM ended
+"""
+
+_RENEW: Final = """
+    UPDATE jobs SET leased_until = clock_timestamp() + %(ttl_s)s * interval '1 second'
+      FROM unnest(%(id)s::uuid[], %(fence)s::bigint[]) AS mine (id, fence)
+     WHERE jobs.id = mine.id AND jobs.fence = mine.fence AND jobs.state = 'running' RETURNING jobs.id
+"""
+
+_TELL_LANES: Final = f"""
+    told AS (SELECT pg_notify('{CHANNEL}', CASE WHEN octet_length(lanes) > {_LANES_BYTES} THEN '' ELSE lanes END)
+               FROM (SELECT json_agg(DISTINCT lane)::text AS lanes FROM back) AS all_of_them WHERE lanes IS NOT NULL)
+"""
+_GIVE_BACK: Final = f"""
+    WITH back AS (
+        UPDATE jobs SET state = 'due', attempts = attempts - 1, leased_by = NULL, leased_until = NULL
+         WHERE state = 'running' AND leased_by = %(node)s RETURNING lane
+    ), {_TELL_LANES}
+    SELECT count(*), (SELECT count(*) FROM told) FROM back
+"""
+
+# How it ended nobody knows, but the attempt was one: a job that kills its daemon each time must come to an end, too.
+_TAKE_BACK: Final = f"""
+    WITH lost AS MATERIALIZED (
+        SELECT id FROM jobs WHERE state = 'running' AND leased_until < now() LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    ), back AS (
+        UPDATE jobs SET state = CASE WHEN attempts < %(max_attempts)s THEN 'due' ELSE 'dead' END,
+                        finished_at = CASE WHEN attempts < %(max_attempts)s THEN NULL ELSE clock_timestamp() END,
+                        leased_by = NULL, leased_until = NULL, outcomes = outcomes + 1,
+                        last_error = 'the daemon that worked on it was gone: its lease ended'
+          FROM lost WHERE jobs.id = lost.id RETURNING lane
+    ), {_TELL_LANES}
+    SELECT count(*), (SELECT count(*) FROM told) FROM back
+"""
+
+
+async def add(conn: TrioConnection, job: NewJob) -> UUID:
+    """Add it in the caller's transaction, or join the last unfinished job of its key if that has the same `dedupe`."""
+    (added,) = await add_many(conn, [job])
+    return added.id
+
+
+async def add_many(conn: TrioConnection, jobs: Sequence[NewJob]) -> list[Added]:
+    """The same for several, in their order; of those that are alike in one call, each joins only what was there before.
+
+    Their keys are locked until the transaction ends. Outside of one, it is a transaction of its own. Raises ValueError for a payload
+    that is too large, or for more than a batch.
+    """
+    if len(jobs) > BATCH:
+        raise ValueError(f"{len(jobs)} jobs are more than one statement takes ({BATCH})")
+    if conn.pgconn.transaction_status == TransactionStatus.IDLE:
+        async with conn.transaction():
+            return await _add(conn, jobs)
+    return await _add(conn, jobs)
+
+
+async def _add(conn: TrioConnection, jobs: Sequence[NewJob]) -> list[Added]:
+    values = {
+        name: [getattr(job, name) for job in jobs]
+        for name in ("type", "lane", "key", "run_at", "dedupe", "joins", "trace_id")
+    }
+    await conn.run(_LOCK_KEYS, values)
+    values["payload"] = [as_json(job.payload) for job in jobs]
+    rows = await conn.fetch(_ADD, values)
+    return [Added(id=row[0], joined=row[1], outcomes=row[2]) for row in rows]
+
+
+async def claim(
+    conn: TrioConnection, node: UUID, open_lanes: Mapping[str, int], *, limit: int, ttl_s: float
+) -> list[Job]:
+    """Take what is due in these lanes, as many of each as it has room for, in the order in which they fell due.
+
+    Of one key only the first, and none while one of it is running. Not in a transaction.
+    """
+    values = {
+        "lanes": list(open_lanes),
+        "rooms": list(open_lanes.values()),
+        "limit": min(limit, BATCH),
+        "node": node,
+        "ttl_s": ttl_s,
+    }
+    for _ in range(_CLAIM_TRIES):
+        try:
+            return await conn.fetch(CLAIM, values, row=Job)
+        except UniqueViolation:  # an earlier job of a key fell due while another daemon was just claiming a later one
+            log.debug("jobs.claim_met_another")
+    return []
+
+
+async def next_due_in_s(conn: TrioConnection, lanes: Sequence[str]) -> dict[str, float]:
+    """Of each lane that has jobs for later: how many seconds to the first of them."""
+    rows = await conn.fetch(_NEXT_DUE, {"lanes": list(lanes)})
+    return {row[0]: row[1] for row in rows}
+
+
+async def finish(conn: TrioConnection, outcomes: Sequence[Ended]) -> set[UUID]:
+    """Write what became of attempts; the ids of those that were still their writer's to finish."""
+    values = {"outcomes": msgspec.json.encode(outcomes).decode()}  # in half the time of seven arrays
+    return {row[0] for row in await conn.fetch(_FINISH, values)}
+
+
+async def renew(conn: TrioConnection, jobs: Sequence[Job], *, ttl_s: float) -> set[UUID]:
+    """Make their leases last `ttl_s` from now; the ids of those that are still ours."""
+    values = {"id": [job.id for job in jobs], "fence": [job.fence for job in jobs], "ttl_s": ttl_s}
+    return {row[0] for row in await conn.fetch(_RENEW, values)}
+
+
+async def give_back(conn: TrioConnection, node: UUID) -> int:
+    """All that a node has and won't finish, what it doesn't know to have claimed included: due at once, as if it had not been begun."""
+    row = await conn.fetch_one(_GIVE_BACK, {"node": node})
+    assert row is not None
+    return int(row[0])
+
+
+async def take_back(conn: TrioConnection, *, max_attempts: int) -> int:
+    """Make what daemons left behind that are gone (their leases ended) due again, or dead if it was the last attempt."""
+    row = await conn.fetch_one(_TAKE_BACK, {"limit": BATCH, "max_attempts": max_attempts})
+    assert row is not None
+    return int(row[0])
