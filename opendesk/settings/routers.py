@@ -22,10 +22,10 @@ TIMEOUT_MAX_MS: Final = 120_000
 _REQUIRED: Final = frozenset({"id", "host", "user", "pass"})
 _OPTIONAL: Final = frozenset({"port", "tls", "timeoutMs"})
 
-_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+ROUTER_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _HOST: Final = re.compile(r"[!-~]{1,253}")
-_USER: Final = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
-_PASSWORD: Final = re.compile(r"[^\x00]{0,128}")
+USER: Final = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
+PASSWORD: Final = re.compile(r"[^\x00]{0,128}")
 
 
 @frozen
@@ -60,7 +60,7 @@ def _nodes(text: str) -> tuple[RouterNode, ...]:
     faults += [
         f"id {name!r} is there twice"
         for name, times in sorted(Counter(ids).items())
-        if times > 1 and _ID.fullmatch(name)
+        if times > 1 and ROUTER_ID.fullmatch(name)
     ]
     if faults:
         raise ValueError("has faults: " + "; ".join(faults))
@@ -107,7 +107,7 @@ def _host(item: Mapping[str, object], key: str) -> str:
 
 
 def _password(item: Mapping[str, object], key: str) -> Secret[str]:
-    return Secret(_text(item, key, _PASSWORD))
+    return Secret(_text(item, key, PASSWORD))
 
 
 def _number(item: Mapping[str, object], key: str, high: int) -> int | None:
@@ -130,9 +130,9 @@ def _flag(item: Mapping[str, object], key: str) -> bool:
 
 
 _MEMBERS: Final[Mapping[str, Callable[[Mapping[str, object], str], object]]] = {
-    "id": partial(_text, regex=_ID),
+    "id": partial(_text, regex=ROUTER_ID),
     "host": _host,
-    "user": partial(_text, regex=_USER),
+    "user": partial(_text, regex=USER),
     "pass": _password,
     "port": partial(_number, high=65_535),
     "tls": _flag,

@@ -1,0 +1,245 @@
+"""All routers: which there are, which of them this daemon drives, and a worker for each of those.
+
+A router is driven by the daemon that holds its lease. All leases are taken and renewed in one statement; when that can't be done, every
+worker is stopped before the leases end, so that two daemons never drive one router.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
+import random
+from typing import Final
+from uuid import UUID
+
+from attrs import define, field
+import structlog
+import trio
+
+from opendesk.network.routeros.client import connect
+from opendesk.network.routers import registry, states
+from opendesk.network.routers.breaker import Breaker
+from opendesk.network.routers.follow import follow
+from opendesk.network.routers.health import Health
+from opendesk.network.routers.link import Connect
+from opendesk.network.routers.registry import OVER_DATABASE, RouterSpec
+from opendesk.network.routers.roster import Roster
+from opendesk.network.routers.states import Lease
+from opendesk.network.routers.status import RouterStatus, status_of
+from opendesk.network.routers.worker import Hooks, Worker
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.errors import AWAY
+from opendesk.postgres.pool import Pool
+from opendesk.postgres.retry import retrying
+from opendesk.settings import Settings
+from opendesk.supervise import every
+
+log = structlog.get_logger()
+
+# Leases are renewed this often in their time, so that two renewals may fail; workers stop when this part of it is left, which is far more
+# than they take, and than two clocks differ in that time.
+RENEWALS: Final = 3
+STOP_BEFORE: Final = 1 / 6
+
+# The registry is told of by NOTIFY; this is for what got lost.
+LOOK_EVERY_S: Final = 30.0
+# Who registers a thousand routers one by one has the registry read five times a second, not a thousand.
+LOOKS_APART_S: Final = 0.2
+# After the database was away.
+RETRY_S: Final = 1.0
+# States that changed are written once in that time.
+WRITE_EVERY_S: Final = 1.0
+FORGET_EVERY_S: Final = 3600.0
+# For one write of them: some hundred rows at most in a second, and the next tries again.
+WRITE_S: Final = 5.0
+# At a stop. A mute database isn't waited for: leases end by themselves then.
+LEAVE_S: Final = 1.0
+
+
+async def _nobody(_router_id: str) -> None:
+    pass
+
+
+@define(eq=False)
+class Fleet:
+    """`run` is a service of the daemon. The callbacks may be set until then."""
+
+    _pool: Pool
+    _listen: Callable[[], Awaitable[TrioConnection]]
+    _settings: Settings
+    node: UUID
+    connect: Connect = connect
+    on_reboot: Callable[[str], Awaitable[None]] = _nobody  # asked again at the next look if the database is away
+    lane_opened: Callable[[str], None] = field(default=lambda _router_id: None)
+    jitter: Callable[[], float] = random.random
+    specs: Mapping[str, RouterSpec] = field(init=False, factory=dict)  # also those that others drive
+    _roster: Roster = field(init=False)
+    _leases: Mapping[str, Lease] = field(init=False, factory=dict)
+    _held_until_s: float = field(init=False, default=0.0)
+    _leased: trio.Event = field(init=False, factory=trio.Event)
+    _news: trio.Event = field(init=False, factory=trio.Event)
+    _look_at_s: float = field(init=False, default=0.0)
+    _changed: dict[str, Health] = field(init=False, factory=dict)
+    _said: frozenset[str] = field(init=False, default=frozenset())
+
+    def __attrs_post_init__(self) -> None:
+        recovery_s = self._settings.relay_breaker_recovery_ms / 1000
+        fresh = Breaker(limit=self._settings.relay_breaker_failures, recovery_s=recovery_s)
+        hooks = Hooks(self._note, self._open_lane, self._rebooted, self.jitter)
+        self._roster = Roster(fresh, self.connect, hooks, dials=not self.dry_run)
+
+    # ---- for the rest of the daemon
+
+    @property
+    def dry_run(self) -> bool:
+        return self._settings.relay_dry_run
+
+    @property
+    def _ttl_s(self) -> float:
+        return self._settings.relay_lock_ttl_ms / 1000
+
+    def get(self, router_id: str) -> Worker | None:
+        """Its worker; None where another daemon drives it, or nobody (yet)."""
+        return self._roster.get(router_id)
+
+    def open_lanes(self) -> Mapping[str, int]:
+        """How many jobs each router takes that this daemon drives; those that take none are left out."""
+        return self._roster.rooms()
+
+    async def knows(self, conn: TrioConnection, router_id: str) -> bool:
+        """Also one that was registered this very moment, at another daemon."""
+        return router_id in self.specs or await registry.get(conn, router_id) is not None
+
+    async def circuit_open(self, conn: TrioConnection, router_id: str) -> bool:
+        """Whoever drives it."""
+        here = self.circuit_open_here(router_id)
+        return await states.circuit_open(conn, router_id) if here is None else here
+
+    def circuit_open_here(self, router_id: str) -> bool | None:
+        """None where another daemon drives it, or nobody: then the database knows."""
+        if self.dry_run:
+            return False
+        worker = self.get(router_id)
+        return None if worker is None else not worker.health.breaker.is_closed
+
+    async def status(self, conn: TrioConnection, ids: Collection[str] | None = None) -> list[RouterStatus]:
+        """Of these, or of all, by id. What this daemon drives is told as of now, the rest as it was written."""
+        wanted = sorted(self.specs if ids is None else self.specs.keys() & set(ids))
+        stored = await states.read(conn, wanted)
+        return [status_of(self.specs[name], stored.get(name), self.get(name)) for name in wanted if name in self.specs]
+
+    def look_again(self) -> None:
+        """At the registry: it has changed, or may have."""
+        self._look_at_s = 0.0
+        self._news.set()
+
+    # ---- running
+
+    async def run(self) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(follow, self._listen, self.look_again)
+                nursery.start_soon(self._keep_leases)
+                nursery.start_soon(every, WRITE_EVERY_S, self._write)
+                nursery.start_soon(every, FORGET_EVERY_S, self._forget)
+                await self._drive()
+        finally:
+            await self._leave()
+
+    async def _keep_leases(self) -> None:
+        while True:
+            is_well = await self._within_a_renewal(self.read_registry) and await self._within_a_renewal(self._renew)
+            with trio.move_on_after(self._ttl_s / RENEWALS if is_well else min(RETRY_S, self._ttl_s / RENEWALS)):
+                await self._news.wait()
+                await trio.sleep(LOOKS_APART_S)
+            self._news = trio.Event()
+
+    async def _within_a_renewal(self, step: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            with trio.fail_after(self._ttl_s / RENEWALS / 2):
+                await retrying(step)
+        except (*AWAY, trio.TooSlowError) as error:
+            log.warning("fleet.database_away", error=repr(error))
+            return False
+        return True
+
+    async def read_registry(self) -> None:
+        """Also before `run`, so that routers are known when the first call comes."""
+        if trio.current_time() < self._look_at_s:
+            return
+        self._look_at_s = trio.current_time() + LOOK_EVERY_S
+        is_read = False
+        try:
+            async with self._pool.connection() as conn:
+                self.specs = await registry.load(conn, self._settings)
+            is_read = True
+        finally:
+            if not is_read:
+                self._look_at_s = 0.0
+        if (doubled := frozenset(i for i, spec in self.specs.items() if spec.source == OVER_DATABASE)) != self._said:
+            self._said = doubled
+            log.warning("fleet.environment_wins", routers=sorted(doubled))
+
+    async def _renew(self) -> None:
+        asked_s = trio.current_time()  # before the database's clock is read: so it ends here before it ends there
+        async with self._pool.connection() as conn:
+            rows = await states.lease(conn, self.node, self.specs, self._ttl_s)
+        self._leases = {row.router_id: row for row in rows}
+        self._held_until_s = asked_s + self._ttl_s * (1 - STOP_BEFORE)
+        self._leased.set()
+        self._roster.arrange(self.specs, self._leases, until_s=self._held_until_s)
+
+    async def _drive(self) -> None:
+        """Workers, for as long as the leases last; anew when there are some again."""
+        while True:
+            await self._leased.wait()
+            await self._roster.run(self.specs, self._leases, until_s=self._held_until_s)
+            log.error("fleet.cut_off", routers=len(self._leases))
+            if trio.current_time() >= self._held_until_s:
+                self._leased = trio.Event()
+
+    # ---- what is written
+
+    async def _write(self) -> None:
+        """What can't be written now is written with the next."""
+        healths, self._changed = self._changed, {}
+        if not healths:
+            return
+        try:
+            with trio.fail_after(WRITE_S):
+                await retrying(partial(self._written, healths))
+        except (*AWAY, trio.TooSlowError) as error:
+            self._changed = healths | self._changed
+            log.warning("fleet.states_not_written", routers=len(healths), error=repr(error))
+
+    async def _written(self, healths: Mapping[str, Health]) -> None:
+        async with self._pool.connection() as conn:
+            await states.write(conn, self.node, healths, trio.current_time())
+
+    async def _forget(self) -> None:
+        try:
+            async with self._pool.connection() as conn:
+                await states.forget_old(conn)
+        except AWAY as error:
+            log.warning("fleet.database_away", error=repr(error))
+
+    async def _leave(self) -> None:
+        """With all workers stopped: whoever takes over needn't wait. It is finished also when all else has been cancelled."""
+        with trio.move_on_after(LEAVE_S, shield=True) as limit:
+            await self._write()
+            try:
+                async with self._pool.connection() as conn:
+                    await states.give_up(conn, self.node)
+            except AWAY as error:
+                log.warning("fleet.left_without_a_word", error=repr(error))
+        if limit.cancelled_caught:
+            log.warning("fleet.left_without_a_word", error=f"no answer in {LEAVE_S} s")
+
+    # ---- what workers tell
+
+    def _note(self, router_id: str, health: Health) -> None:
+        self._changed[router_id] = health
+
+    def _open_lane(self, router_id: str) -> None:
+        self.lane_opened(router_id)
+
+    async def _rebooted(self, router_id: str) -> None:
+        await self.on_reboot(router_id)

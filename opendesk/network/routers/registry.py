@@ -1,0 +1,197 @@
+"""Which routers there are: those registered in the database, and those of MIKROTIK_NODES."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from attrs import field, frozen
+
+from opendesk.network.routers.errors import CannotOpen, RouterNotFound, SealingUnavailable
+from opendesk.network.routers.sealing import Sealer, password_of
+from opendesk.postgres.driver import TrioConnection
+from opendesk.settings import Settings
+from opendesk.settings.routers import API_PORT, API_TLS_PORT, RouterNode
+from opendesk.settings.secret import Secret
+
+CHANNEL: Final = "opendesk_routers"
+
+# Of a router that has none of its own: far over what one takes that is well (some ms, and a tunnel's round trip), and short enough for
+# a caller, who waits for 8 s, to be told.
+TIMEOUT_S: Final = 5.0
+
+# One daemon drives a thousand; this is where a table that grew by mistake stops costing.
+ROUTERS_MAX: Final = 20_000
+
+# Where a router is known from. Of two of one id MIKROTIK_NODES wins.
+DATABASE: Final = "database"
+ENVIRONMENT: Final = "environment"
+OVER_DATABASE: Final = "environment over database"
+
+_COLUMNS: Final = "id, host, port, tls, tls_sha256, username, password_sealed, timeout_ms, created_at, updated_at"
+_LIST: Final = f"SELECT {_COLUMNS} FROM routers ORDER BY id LIMIT {ROUTERS_MAX}"
+_GET: Final = f"SELECT {_COLUMNS} FROM routers WHERE id = %(id)s"
+_PUT: Final = """
+    WITH put AS (
+        INSERT INTO routers (id, host, port, tls, tls_sha256, username, password_sealed, timeout_ms)
+        VALUES (%(id)s, %(host)s, %(port)s, %(tls)s, %(tls_sha256)s, %(username)s, %(password_sealed)s, %(timeout_ms)s)
+            ON CONFLICT (id) DO UPDATE
+           SET host = excluded.host, port = excluded.port, tls = excluded.tls, tls_sha256 = excluded.tls_sha256,
+               username = excluded.username, password_sealed = excluded.password_sealed, timeout_ms = excluded.timeout_ms,
+               updated_at = now()
+     RETURNING xmax = 0 AS is_new
+    ), afresh AS (
+        -- What failed may have been mended by the change, and another router's uptime says nothing.
+        UPDATE router_states SET failures = 0, open_until = NULL, booted_at = NULL, resets = resets + 1 WHERE router_id = %(id)s
+    )
+    SELECT is_new FROM put
+"""
+# Its state stays for a while, and its lease with it: whoever drives it may not have heard yet.
+_REMOVE: Final = "DELETE FROM routers WHERE id = %(id)s"
+
+
+@frozen(kw_only=True)
+class NewRouter:
+    """How to reach a router. What is None is MIKROTIK_PORT, MIKROTIK_USER and MIKROTIK_PASS."""
+
+    id: str
+    host: str
+    port: int | None = None
+    tls: bool = False
+    tls_sha256: bytes | None = None
+    user: str | None = None
+    password: Secret[str] | None = None
+    timeout_ms: int | None = None
+
+
+@frozen(kw_only=True)
+class StoredRouter:
+    """A row; the password as it is sealed, and in no repr."""
+
+    id: str
+    host: str
+    port: int | None
+    tls: bool
+    tls_sha256: bytes | None
+    username: str | None
+    password_sealed: bytes | None = field(repr=False)
+    timeout_ms: int | None
+    created_at: datetime
+    updated_at: datetime
+
+
+@frozen(kw_only=True)
+class RouterSpec:
+    """All that it takes to dial a router; `fault` says why it can't be dialled all the same."""
+
+    id: str
+    host: str
+    port: int
+    tls: bool
+    tls_sha256: bytes | None
+    user: str
+    password: Secret[str]
+    timeout_s: float
+    source: str
+    fault: str | None = None
+
+
+async def load(conn: TrioConnection, settings: Settings) -> dict[str, RouterSpec]:
+    """Every router by its id. Of two of one id the environment's counts."""
+    sealer = Sealer(settings.relay_master_key)
+    specs = {row.id: spec_of_row(row, sealer, settings) for row in await list_all(conn)}
+    for node in settings.mikrotik_nodes:
+        specs[node.id] = spec_of_node(node, settings, source=OVER_DATABASE if node.id in specs else ENVIRONMENT)
+    return specs
+
+
+async def find(conn: TrioConnection, settings: Settings, router_id: str) -> RouterSpec:
+    """Raise RouterNotFound."""
+    for node in settings.mikrotik_nodes:
+        if node.id == router_id:
+            return spec_of_node(node, settings)
+    row = await get(conn, router_id)
+    if row is None:
+        raise RouterNotFound(f"there is no router {router_id}")
+    return spec_of_row(row, Sealer(settings.relay_master_key), settings)
+
+
+async def list_all(conn: TrioConnection) -> Sequence[StoredRouter]:
+    return await conn.fetch(_LIST, row=StoredRouter)
+
+
+async def get(conn: TrioConnection, router_id: str) -> StoredRouter | None:
+    return await conn.fetch_one(_GET, {"id": router_id}, row=StoredRouter)
+
+
+async def put(conn: TrioConnection, router: NewRouter, sealer: Sealer) -> bool:
+    """Register a router, or change how it is reached; whether it is a new one. Raise SealingUnavailable rather than store a password."""
+    sealed = None if router.password is None else sealer.seal(router.password, about=password_of(router.id))
+    row = await conn.fetch_one(
+        _PUT,
+        {
+            "id": router.id,
+            "host": router.host,
+            "port": router.port,
+            "tls": router.tls,
+            "tls_sha256": router.tls_sha256,
+            "username": router.user,
+            "password_sealed": sealed,
+            "timeout_ms": router.timeout_ms,
+        },
+    )
+    assert row is not None
+    return bool(row[0])
+
+
+async def remove(conn: TrioConnection, router_id: str) -> None:
+    """Raise RouterNotFound. What is said of it in MIKROTIK_NODES stays."""
+    if await conn.run(_REMOVE, {"id": router_id}) == 0:
+        raise RouterNotFound(f"there is no router {router_id} in the database")
+
+
+def spec_of_node(node: RouterNode, settings: Settings, *, source: str = ENVIRONMENT) -> RouterSpec:
+    return RouterSpec(
+        id=node.id,
+        host=node.host,
+        port=node.api_port(settings.mikrotik_port),
+        tls=node.tls,
+        tls_sha256=None,
+        user=node.user,
+        password=node.password,
+        timeout_s=_timeout_s(node.timeout_ms),
+        source=source,
+    )
+
+
+def spec_of_row(row: StoredRouter, sealer: Sealer, settings: Settings) -> RouterSpec:
+    user, password, fault = _credentials(row, sealer, settings)
+    return RouterSpec(
+        id=row.id,
+        host=row.host,
+        port=row.port or settings.mikrotik_port or (API_TLS_PORT if row.tls else API_PORT),
+        tls=row.tls,
+        tls_sha256=row.tls_sha256,
+        user=user,
+        password=password,
+        timeout_s=_timeout_s(row.timeout_ms),
+        source=DATABASE,
+        fault=fault,
+    )
+
+
+def _credentials(row: StoredRouter, sealer: Sealer, settings: Settings) -> tuple[str, Secret[str], str | None]:
+    """User, password, and what is wrong with them. A router whose password nobody can open is still one that there is."""
+    if row.username is None:
+        if settings.mikrotik_user is None:
+            return "", Secret(""), "it has no user of its own, and MIKROTIK_USER is not set"
+        return settings.mikrotik_user, settings.mikrotik_pass or Secret(""), None
+    if row.password_sealed is None:
+        return row.username, Secret(""), None
+    try:
+        return row.username, sealer.open(row.password_sealed, about=password_of(row.id)), None
+    except (SealingUnavailable, CannotOpen) as error:
+        return row.username, Secret(""), error.detail
+
+
+def _timeout_s(timeout_ms: int | None) -> float:
+    return TIMEOUT_S if timeout_ms is None else timeout_ms / 1000
