@@ -1,0 +1,13 @@
+"""The job that ends a grant when its time is over."""
+
+from opendesk.network.hotspots.grants import GrantRow
+from opendesk.network.hotspots.work import Kind, Work
+from opendesk.network.jobs.shapes import NewJob
+
+
+def end_of(grant: GrantRow) -> NewJob | None:
+    """None for one that has no end, or whose time hasn't begun: then there is none yet."""
+    if grant.until is None:
+        return None
+    work = Work(Kind.END, grant.router_id, (grant.place,), grant.pedido_id)
+    return work.job(f"grant:{grant.id}", run_at=grant.until)

@@ -1,0 +1,84 @@
+"""What the network's part of a daemon is made of, put together; nothing runs yet."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Final
+from uuid import uuid4
+
+from attrs import frozen
+
+from opendesk.network import overview_api, relay_api, upkeep
+from opendesk.network.figures import NetworkFigures
+from opendesk.network.gathering import Gathering
+from opendesk.network.hotspots import api as hotspots
+from opendesk.network.hotspots.actions import Actions
+from opendesk.network.hotspots.executor import Executor
+from opendesk.network.hotspots.work import Kind, Work
+from opendesk.network.jobs import Retries, add_many
+from opendesk.network.jobs.runner import Runner, Terms
+from opendesk.network.jobs.waiting import Waiters
+from opendesk.network.routers.fleet import Fleet
+from opendesk.ops.audit import Audit
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.pool import Pool
+from opendesk.settings import Settings
+from opendesk.web.endpoint import Endpoint, WebRequest
+
+Service = Callable[[], Awaitable[None]]
+
+# Where the power comes back, it does for all routers at once.
+RESTORED_TOGETHER: Final = 500
+# Of a stop's last second (daemon.ENDING_S): what is nearly done is done in a round trip or two, the rest is given back.
+FINISH_S: Final = 0.25
+
+
+@frozen
+class Network:
+    """`fleet` outlives `services`: jobs that are nearly done still need their routers."""
+
+    fleet: Fleet
+    services: Mapping[str, Service]
+    endpoints: tuple[Endpoint, ...]
+
+
+def network(
+    settings: Settings,
+    *,
+    pool: Pool,
+    jobs: Pool,
+    listen: Callable[[], Awaitable[TrioConnection]],
+    figures: NetworkFigures,
+    check_may_see: Callable[[WebRequest], None],
+) -> Network:
+    """Calls take their connections from `pool`, jobs and routers theirs from `jobs`: neither waits for a crowd of the other's."""
+    audit, waiters = Audit(figures.audited), Waiters(jobs)
+    fleet = Fleet(jobs, listen, settings, uuid4())
+    executor = Executor(jobs, fleet, audit, figures)
+    runner = Runner(jobs, listen, fleet.node, _terms(settings), executor, waiters)
+    fleet.lane_opened = runner.wake
+    restoring: Gathering[str, None] = Gathering(partial(_restore, jobs), RESTORED_TOGETHER)
+    fleet.on_reboot = restoring.ask
+    actions = Actions(pool, fleet, waiters, audit, settings.relay_action_timeout_ms / 1000)
+    services: dict[str, Service] = {
+        "jobs": runner.run,
+        "job_figures": partial(upkeep.keep_figures, jobs, figures),
+        "network_retention": partial(upkeep.retention, jobs),
+    }
+    endpoints = (
+        *hotspots.endpoints(actions),
+        *overview_api.endpoints(fleet),
+        *relay_api.endpoints(relay_api.RelayPages(figures, check_may_see)),
+    )
+    return Network(fleet, services, endpoints)
+
+
+async def _restore(pool: Pool, routers: Sequence[str]) -> list[None]:
+    """Routers that rebooted have forgotten what had a time-out. It joins no such job: one that runs may have been before the reboot."""
+    async with pool.connection() as conn:
+        await add_many(conn, [Work(Kind.RESTORE, router).job(f"reboot:{router}") for router in routers])
+    return [None] * len(routers)
+
+
+def _terms(settings: Settings) -> Terms:
+    retries = Retries(settings.relay_job_max_attempts, settings.relay_job_backoff_base_ms / 1000)
+    return Terms(settings.relay_lock_ttl_ms / 1000, retries, finish_s=FINISH_S)

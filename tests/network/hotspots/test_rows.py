@@ -1,0 +1,269 @@
+"""A router is looked at, told, and looked at again: how often, and what becomes of it if it lies, refuses, or holds others' rows."""
+
+from collections.abc import Sequence
+
+from attrs import evolve
+import pytest
+
+from opendesk.network.hotspots.errors import InTheWay, NotHeld
+from opendesk.network.hotspots.found import Actual, seconds
+from opendesk.network.hotspots.place import Grant, Place, aged
+from opendesk.network.hotspots.plan import is_held, plan
+from opendesk.network.hotspots.rows import Outcome, converge
+from opendesk.network.routeros.errors import Trap
+from opendesk.network.routeros.session import Command, Result
+from tests.network.hotspots.model import ACTIVE, BINDINGS, HOSTS, LISTS, SCHEDULERS, Router
+
+IP, MAC = "10.5.50.12", "AA:BB:CC:DD:EE:0A"
+PHONE = Place(IP, MAC)
+UNTIL = 1_790_000_300
+FOR_EVER = Grant("1", IP, MAC)
+TIMED = Grant("1", IP, MAC, 300, UNTIL)
+OURS = {"address": IP, "mac-address": MAC, "type": "bypassed", "disabled": "false", "comment": "pedido:1"}
+
+
+@pytest.fixture
+def router() -> Router:
+    made = Router(phones={(IP, MAC)})
+    made.packets()
+    return made
+
+
+def rows(router: Router, menu: str) -> list[dict[str, str]]:
+    return list(router.tables[menu].values())
+
+
+async def follow(router: Router, *grants: Grant, places: Sequence[Place] = (PHONE,)) -> Outcome:
+    return await converge(router.run_all, grants, places)
+
+
+async def test_a_permanent_grant_takes_a_look_and_one_send(router: Router) -> None:
+    assert (await follow(router, FOR_EVER)).changed
+    assert router.sends == 2
+    router.packets()
+    assert router.is_online(IP, MAC)
+
+
+async def test_a_grant_with_an_end_takes_a_look_and_three_sends(router: Router) -> None:
+    await follow(router, TIMED)
+    assert router.sends == 4
+    router.packets()
+    assert router.is_online(IP, MAC)
+    (end,) = rows(router, SCHEDULERS)
+    (row_id,) = router.tables[BINDINGS]
+    assert end["name"] == f"opendesk-{row_id[1:]}-{UNTIL}"
+    assert end["on-event"] == (
+        f':do {{/ip hotspot ip-binding remove {row_id}}} on-error={{}}; /system scheduler remove "{end["name"]}"'
+    )
+
+
+async def test_done_twice_the_second_changes_nothing(router: Router) -> None:
+    for grant in (FOR_EVER, TIMED):
+        await follow(router, grant)
+        router.packets()
+        router.sends = 0
+        assert await follow(router, grant) == Outcome()
+        assert router.sends == 1
+
+
+async def test_the_router_itself_ends_what_has_an_end(router: Router) -> None:
+    await follow(router, TIMED)
+    router.advance(290)
+    assert (len(rows(router, BINDINGS)), len(rows(router, LISTS))) == (1, 1)
+    router.advance(11)
+    assert [rows(router, menu) for menu in (BINDINGS, LISTS, SCHEDULERS)] == [[], [], []]
+
+
+async def test_revoking_takes_away_what_was_made_and_sends_the_phone_back(router: Router) -> None:
+    for grant in (FOR_EVER, TIMED):
+        await follow(router, grant)
+        router.packets()
+        assert (await follow(router)).changed
+        assert [rows(router, menu) for menu in (BINDINGS, LISTS, SCHEDULERS)] == [[], [], []]
+        router.packets()
+        assert [row["bypassed"] for row in rows(router, HOSTS)] == ["false"]
+        assert not (await follow(router)).changed
+
+
+@pytest.mark.parametrize("asked", [Place(IP, None), Place(None, MAC)])
+async def test_one_address_is_enough_to_find_rows_that_nobody_remembers(router: Router, asked: Place) -> None:
+    await follow(router, TIMED)
+    router.packets()
+    await follow(router, places=[asked])
+    assert [rows(router, menu) for menu in (BINDINGS, LISTS, SCHEDULERS)] == [[], [], []]
+
+
+async def test_rows_of_another_device_with_that_ip_stay(router: Router) -> None:
+    await follow(router, FOR_EVER)
+    router.packets()
+    assert await follow(router, places=[Place(IP, "AA:BB:CC:DD:EE:99")]) == Outcome()
+
+
+async def test_who_is_logged_in_is_sent_away_to_come_back_past_the_login_page(router: Router) -> None:
+    router.put(ACTIVE, {"address": IP, "mac-address": MAC, "user": "x"})
+    await follow(router, FOR_EVER)
+    assert rows(router, ACTIVE) == []
+
+
+async def test_of_two_orders_the_rows_carry_the_one_that_ends_last(router: Router) -> None:
+    longer = Grant("2", IP, MAC, 600, UNTIL + 300)
+    await follow(router, TIMED)
+    await follow(router, TIMED, longer)
+    assert {row["comment"] for menu in (BINDINGS, LISTS) for row in rows(router, menu)} == {"pedido:2"}
+    assert [row["name"].rpartition("-")[2] for row in rows(router, SCHEDULERS)] == [str(UNTIL + 300)]
+    router.packets()
+    assert await follow(router, longer) == Outcome()
+    await follow(router, longer, Grant("3", IP, MAC))
+    assert rows(router, SCHEDULERS) == []
+    await follow(router, longer)
+    assert len(rows(router, SCHEDULERS)) == 1
+
+
+async def test_what_somebody_else_made_is_enough_and_stays(router: Router) -> None:
+    router.put(BINDINGS, OURS | {"comment": "the boss"})
+    router.put(LISTS, {"address": IP, "list": "paid_clients", "disabled": "false"})
+    assert [step.menu for step in (await follow(router, FOR_EVER)).steps] == [HOSTS]
+    assert (await follow(router)).steps == ()
+    assert (len(rows(router, BINDINGS)), len(rows(router, LISTS))) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"mac-address": MAC, "type": "blocked", "disabled": "false"},
+        {"address": "10.5.50.0/24", "type": "blocked", "disabled": "false"},
+        {"address": "10.5.50.1-10.5.50.20", "type": "regular", "disabled": "false"},
+        OURS | {"comment": "", "disabled": "true"},
+        OURS | {"type": "blocked"},
+    ],
+)
+async def test_a_row_in_the_way_is_named_and_left_there(router: Router, row: dict[str, str]) -> None:
+    row_id = router.put(BINDINGS, row)
+    with pytest.raises(InTheWay, match=rf"{BINDINGS} \{row_id}"):
+        await follow(router, FOR_EVER)
+    assert router.tables[BINDINGS] == {row_id: row}
+    assert rows(router, LISTS) == []
+
+
+async def test_a_listed_address_that_is_disabled_and_not_ours_is_in_the_way(router: Router) -> None:
+    router.put(LISTS, {"address": IP, "list": "paid_clients", "disabled": "true"})
+    with pytest.raises(InTheWay, match=LISTS):
+        await follow(router, FOR_EVER)
+
+
+async def test_the_comment_of_hostile_text_goes_through_unharmed(router: Router) -> None:
+    for text in ["a b \"c\" 'd'", "=x=y=", "two\nlines\r\n", "é ✓ 日本", "[:put 1]; $x \\", "?type=blocked", ".id=*1"]:
+        await follow(router, Grant(text, IP, MAC, 300, UNTIL))
+        (binding,), (listed,), (end,) = (rows(router, menu) for menu in (BINDINGS, LISTS, SCHEDULERS))
+        assert (binding["comment"], listed["comment"]) == (f"pedido:{text}", f"pedido:{text}")
+        assert text not in end["on-event"]
+        await follow(router)
+
+
+@pytest.mark.parametrize("menu", [BINDINGS, LISTS, SCHEDULERS])
+@pytest.mark.parametrize("answer", [Result(ret="*77"), Trap(None, "not enough permissions (9)")])
+async def test_what_the_router_does_not_hold_is_never_taken_for_held(
+    router: Router, menu: str, answer: Result | Trap
+) -> None:
+    """Whether it says that it was done or not; and what has an end is not open meanwhile."""
+
+    async def lying(commands: Sequence[Command]) -> list[Result | Trap]:
+        return [answer if command.path == f"{menu}/add" else router.run(command) for command in commands]
+
+    with pytest.raises(NotHeld, match=f"{menu}/add"):
+        await converge(lying, [TIMED], [PHONE])
+    assert router.open_without_end({"pedido:1"}) == set()
+
+
+async def test_a_look_that_is_refused_says_why(router: Router) -> None:
+    async def refusing(commands: Sequence[Command]) -> list[Result | Trap]:
+        return [Trap(0, "no such command prefix") for _ in commands]
+
+    with pytest.raises(Trap, match="no such command prefix"):
+        await converge(refusing, [FOR_EVER], [PHONE])
+
+
+async def test_a_row_that_somebody_else_makes_meanwhile_is_read_not_fought(router: Router) -> None:
+    async def overtaken(commands: Sequence[Command]) -> list[Result | Trap]:
+        if any(command.path == f"{BINDINGS}/add" for command in commands):
+            router.put(BINDINGS, OURS | {"comment": "the boss"})
+        return await router.run_all(commands)
+
+    await converge(overtaken, [FOR_EVER], [PHONE])
+    assert [row["comment"] for row in rows(router, BINDINGS)] == ["the boss"]
+
+
+async def test_begin_is_shown_what_is_there_before_anything_is_done(router: Router) -> None:
+    seen: list[tuple[Actual, Sequence[Grant]]] = []
+
+    async def begin(actual: Actual, theirs: Sequence[Grant]) -> Sequence[Grant]:
+        seen.append((actual, theirs))
+        assert rows(router, BINDINGS) == []
+        return [TIMED]
+
+    other = Grant("9", IP, "AA:BB:CC:DD:EE:99")
+    await converge(router.run_all, [FOR_EVER, other], [PHONE], begin=begin)
+    assert [theirs for _, theirs in seen] == [[FOR_EVER]]
+    assert len(rows(router, SCHEDULERS)) == 1
+
+
+async def test_a_grant_is_held_by_rows_that_open_its_way_only(router: Router) -> None:
+    held: list[bool] = []
+
+    async def begin(actual: Actual, theirs: Sequence[Grant]) -> Sequence[Grant]:
+        held.append(is_held(TIMED, actual))
+        return theirs
+
+    row_id = router.put(BINDINGS, OURS | {"disabled": "true"})
+    await converge(router.run_all, [TIMED], [PHONE], begin=begin)
+    await converge(router.run_all, [TIMED], [PHONE], begin=begin)
+    assert held == [False, True]
+    assert row_id in router.tables[BINDINGS]
+
+
+def test_what_is_over_meanwhile_is_not_opened_any_more() -> None:
+    assert aged([TIMED, FOR_EVER], 300) == [FOR_EVER]
+    assert aged([TIMED], 299.5)[0].whole_seconds == 1
+
+
+def test_a_plan_can_be_shown() -> None:
+    steps = plan([FOR_EVER], [PHONE], Actual())
+    assert [(step.menu, step.verb, step.why) for step in steps] == [(BINDINGS, "add", "open"), (LISTS, "add", "open")]
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("5m", 300),
+        ("1w2d3h4m5s", 788_645),
+        ("1d00:05:00", 86_700),
+        ("00:05:00", 300),
+        ("59s500ms", 59.5),
+        ("0s", 0),
+        ("", None),
+        ("never", None),
+        ("-5s", None),
+        ("5", None),
+    ],
+)
+def test_durations_are_read_as_routers_print_them(text: str, wanted: float | None) -> None:
+    assert seconds(text) == wanted
+
+
+async def test_who_is_let_through_by_somebody_elses_row_is_not_sent_away(router: Router) -> None:
+    """Also when only the IP is told, by which that row can't be found."""
+    router.put(BINDINGS, {"mac-address": MAC, "type": "bypassed", "disabled": "false", "comment": "the boss"})
+    router.tables[HOSTS].clear()
+    router.packets()
+    for asked in (Place(IP, None), Place(None, MAC), PHONE):
+        assert await follow(router, places=[asked]) == Outcome()
+
+
+async def test_the_row_of_an_ip_is_kept_for_another_device_that_was_let_in_before(router: Router) -> None:
+    """And not made for one whose own turn is still to come."""
+    other = Grant("2", IP, "AA:BB:CC:DD:EE:99", 300, UNTIL)
+    await follow(router, other)
+    assert rows(router, LISTS) == []
+    await follow(router, evolve(other, is_observed=True), places=[other.place])
+    await follow(router, evolve(other, is_observed=True))
+    assert [row["comment"] for row in rows(router, LISTS)] == ["pedido:2"]
