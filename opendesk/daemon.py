@@ -58,21 +58,27 @@ async def run(
                 async with (
                     database.open_pool(conninfo, settings) as pool,
                     database.open_pool(conninfo, settings, size=database.UPKEEP_CONNECTIONS) as upkeep,
-                    trio.open_nursery() as timers,
+                    database.open_pool(conninfo, settings, size=database.JOBS_CONNECTIONS) as jobs,
+                    trio.open_nursery() as routers,
                 ):
-                    pools = (pool, upkeep)
+                    pools = (pool, upkeep, jobs)
                     metrics.watch_pool(partial(_numbers, pools))
                     signals.start_soon(_wait_no_longer, stop, pools, settings)
-                    services = await wire(settings, pool, upkeep, metrics, ready=partial(_parts, upkeep, stop))
-                    _start_timers(timers, services, _Database(conninfo, pools), metrics, environ)
-                    timers.start_soon(_leave, stop, services)
-                    async with trio.open_nursery() as web:
-                        serve = partial(_serve_web, settings, services, stop, certificate, environ)
-                        urls = [_plain(url) for url in await web.start(serve)]
-                        stop.serving = True
-                        _tell_ready(settings, environ, urls)
-                        task_status.started(urls)
-                    timers.cancel_scope.cancel()  # reached once web has drained
+                    listen = partial(database.connect, conninfo)
+                    ready = partial(_parts, upkeep, stop)
+                    services = await wire(settings, pool, upkeep, jobs, metrics, listen=listen, ready=ready)
+                    _keep(routers, {"routers": services.network.fleet.run}, metrics)
+                    async with trio.open_nursery() as timers:
+                        _start_timers(timers, services, _Database(conninfo, pools), metrics, environ)
+                        timers.start_soon(_leave, stop, services)
+                        async with trio.open_nursery() as web:
+                            serve = partial(_serve_web, settings, services, stop, certificate, environ)
+                            urls = [_plain(url) for url in await web.start(serve)]
+                            stop.serving = True
+                            _tell_ready(settings, environ, urls)
+                            task_status.started(urls)
+                        timers.cancel_scope.cancel()  # reached once web has drained
+                    routers.cancel_scope.cancel()  # and once jobs are finished, or given back
         signals.cancel_scope.cancel()
     log.info("daemon.stopped")
     if stop.starting.cancelled_caught:
@@ -136,10 +142,14 @@ async def _bring_up_to_date(conninfo: str) -> None:
 
 @frozen
 class _Database:
-    """Where it is, and the pools of callers and of upkeep."""
+    """Where it is, and the pools of callers, of upkeep and of jobs."""
 
     conninfo: str
-    pools: tuple[Pool, Pool]
+    pools: tuple[Pool, Pool, Pool]
+
+    @property
+    def upkeep(self) -> Pool:
+        return self.pools[1]
 
 
 def _start_timers(
@@ -155,13 +165,18 @@ def _start_timers(
         "host_timeout": services.host_timeout.run,
         "nodes": services.nodes.run,
         "relay_sessions": partial(follow_sessions, services.relay, partial(database.connect, db.conninfo)),
-        "relay_presence": partial(record_presence, db.pools[-1], services.nodes.own, services.relay.presences),
+        "relay_presence": partial(record_presence, db.upkeep, services.nodes.own, services.relay.presences),
         "relay_peers": services.relay.keep_alive,
-        "retention": partial(retention, db.pools[-1]),
+        "retention": partial(retention, db.upkeep),
         "database": partial(database.watch, db.pools, metrics),
         "lag": partial(lag_canary, LAG_PERIOD_S, LAG_THRESHOLD_S, observe=lagged),
         "watchdog": partial(_feed_watchdog, environ),
+        **services.network.services,
     }
+    _keep(nursery, running, metrics)
+
+
+def _keep(nursery: trio.Nursery, running: Mapping[str, Callable[[], Awaitable[None]]], metrics: Metrics) -> None:
     for name, service in running.items():
         nursery.start_soon(partial(keep_running, name, service, on_restart=metrics.service_restarted))
 

@@ -1,6 +1,6 @@
 """Which database the settings mean, and how the daemon and the commands come by it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Final
@@ -47,6 +47,9 @@ SESSION: Final = {
 
 # Heartbeats, timers and the look after the database have connections of their own: callers in a crowd must not keep hosts from being heard.
 UPKEEP_CONNECTIONS: Final = 4
+
+# Jobs on routers, likewise: some ten short statements each, of which a connection does two thousand a second.
+JOBS_CONNECTIONS: Final = 4
 
 # Whether the database answers: /health/ready wants to know now, the log and the metrics soon, and sooner when it is back.
 PING_S: Final = 2.0
@@ -200,10 +203,10 @@ async def _hang_up(conn: TrioConnection, at_s: float) -> None:
     conn.drop()
 
 
-async def watch(pools: tuple[Pool, Pool], metrics: Metrics) -> None:
+async def watch(pools: Sequence[Pool], metrics: Metrics) -> None:
     """Tell the metrics whether the database is there, and the log when that changes; free whoever waits for a mute one.
 
-    Asked over the last pool. Of each, what was idle for too long is closed, also while nobody comes who would.
+    Asked over the last pool. Of each pool, what was idle for too long is closed, also while nobody comes who would.
     """
     was_up = True
     while True:

@@ -3,21 +3,25 @@
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from ipaddress import ip_network
 import secrets as random
 from typing import Final
 from uuid import uuid4
 
 from attrs import frozen
+import structlog
 
+from opendesk.limits import counted_as
+from opendesk.network.access import RelayAccess
+from opendesk.network.figures import NetworkFigures
+from opendesk.network.parts import Network, network
 from opendesk.ops.metrics import Metrics
+from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from opendesk.rental import api as rental
 from opendesk.rental import users, wallets
 from opendesk.rental.heartbeats import Heartbeats
 from opendesk.rental.timers import Expiry, HostTimeout, Periods
 from opendesk.settings import Settings
-from opendesk.settings.secret import any_matches
 from opendesk.stream import api as stream
 from opendesk.stream import rooms_api
 from opendesk.stream import tokens as stream_tokens
@@ -33,6 +37,8 @@ from opendesk.web.http.door import Upgrade
 from opendesk.web.openapi import document
 from opendesk.web.responder import UNIX, Origins, Proxies, Responder, folded
 from opendesk.web.wire import dump_json
+
+log = structlog.get_logger()
 
 # RFC 7518, section 3.2: a key for HS256 has at least the size of the hash.
 _JWT_SECRET_BYTES: Final = 32
@@ -60,6 +66,7 @@ class Services:
     expiry: Expiry
     nodes: Nodes
     relay: Relay
+    network: Network
     calls: tuple[Endpoint, ...]
     responder: Responder
 
@@ -68,11 +75,16 @@ async def wire(
     settings: Settings,
     pool: Pool,
     upkeep: Pool,
+    jobs: Pool,
     metrics: Metrics,
     *,
+    listen: Callable[[], Awaitable[TrioConnection]],
     ready: Callable[[], Awaitable[Mapping[str, bool]]],
 ) -> Services:
-    """Calls take their connections from `pool`, heartbeats, timers and looks at sessions theirs from `upkeep`. Raise CannotStart."""
+    """Calls take their connections from `pool`, heartbeats, timers and looks at sessions theirs from `upkeep`, routers from `jobs`.
+
+    Raise CannotStart.
+    """
     await _keep_currency(settings, pool)
     tokens = Tokens(await _jwt_secret(settings, pool), settings.jwt_expires_in)
     heartbeats = Heartbeats(upkeep, metrics)
@@ -95,26 +107,36 @@ async def wire(
     proxies = Proxies(settings.trusted_proxies)
     relay = Relay(pool, upkeep, stream_key, _relay_limits(settings), partial(_relay_caller, proxies))
     metrics.registry.register(RelayFigures(relay))
+    access = RelayAccess.of(settings, pool)
+    if access.is_off:
+        log.warning("network.api_off", missing="RELAY_TOKEN")
+    shown = health.Health(ready, metrics, settings.metrics_allow, access.holds_token)
+    behind = network(
+        settings,
+        pool=pool,
+        jobs=jobs,
+        listen=listen,
+        figures=NetworkFigures(metrics),
+        check_may_see=shown.check_may_see,
+    )
+    await behind.fleet.read_registry()  # before anybody asks for a router
     calls = all_endpoints(
         (
             *rental.endpoints(api),
             *stream.endpoints(_stream(settings, stream_key, nodes, metrics)),
             *rooms_api.endpoints(relay),
+            *behind.endpoints,
         ),
-        health.Health(
-            parts=ready,
-            metrics=metrics,
-            allowed=settings.metrics_allow,
-            matches_token=lambda token: any_matches(settings.relay_token, token),
-        ),
+        shown,
     )
     responder = Responder(
-        Api(pool, tokens, users.find_caller),
+        Api(pool, tokens, users.find_caller, access.admit),
         Origins(frozenset(settings.cors_origins)),
         proxies,
         metrics,
     )
-    return Services(make_app(calls, responder), heartbeats, host_timeout, expiry, nodes, relay, calls, responder)
+    app = make_app(calls, responder)
+    return Services(app, heartbeats, host_timeout, expiry, nodes, relay, behind, calls, responder)
 
 
 def all_endpoints(calls: tuple[Endpoint, ...], shown: health.Health) -> tuple[Endpoint, ...]:
@@ -172,12 +194,11 @@ def _relay_limits(settings: Settings) -> RelayLimits:
 
 
 def _relay_caller(proxies: Proxies, upgrade: Upgrade) -> str:
-    """Whose attempts are counted together: an address; of IPv6 a /64, of which any subscriber has one to move about in."""
+    """Whose attempts are counted together."""
     forwarded = upgrade.head.field(b"x-forwarded-for")
     peer = folded(upgrade.client[0]) if upgrade.client else UNIX
     address, _ = proxies.caller(peer, None if forwarded is None else forwarded.decode("latin-1"))
-    address = address.partition("%")[0]  # of a link-local one: by which interface it came
-    return str(ip_network((address, 64), strict=False)) if ":" in address else address
+    return counted_as(address)
 
 
 def _terms(settings: Settings) -> rental.Terms:

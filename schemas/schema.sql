@@ -91,6 +91,20 @@ $$;
 
 
 --
+-- Name: tell_routers(); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.tell_routers() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_notify('opendesk_routers', '');
+    RETURN NULL;
+END
+$$;
+
+
+--
 -- Name: tell_session_status(); Type: FUNCTION; Schema: opendesk; Owner: -
 --
 
@@ -208,6 +222,53 @@ WITH (fillfactor='80');
 
 
 --
+-- Name: hotspot_devices; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.hotspot_devices (
+    token_hash bytea NOT NULL,
+    router_id text NOT NULL,
+    ip inet NOT NULL,
+    mac macaddr NOT NULL,
+    user_agent text,
+    addresses jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT hotspot_devices_token_hash_check CHECK ((length(token_hash) = 32)),
+    CONSTRAINT hotspot_devices_user_agent_check CHECK ((length(user_agent) <= 512))
+)
+WITH (fillfactor='70');
+
+
+--
+-- Name: hotspot_grants; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.hotspot_grants (
+    id uuid DEFAULT opendesk.uuid7() NOT NULL,
+    router_id text NOT NULL,
+    pedido_id text NOT NULL,
+    ip inet NOT NULL,
+    mac macaddr NOT NULL,
+    device bytea,
+    duration_s integer,
+    begun_at timestamp with time zone,
+    until timestamp with time zone,
+    observed_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    ended_at timestamp with time zone,
+    end_reason text,
+    dry_run boolean NOT NULL,
+    CONSTRAINT hotspot_grants_duration_s_check CHECK ((duration_s > 0)),
+    CONSTRAINT hotspot_grants_end CHECK (((ended_at IS NULL) = (end_reason IS NULL))),
+    CONSTRAINT hotspot_grants_end_reason_check CHECK ((end_reason = ANY (ARRAY['revoked'::text, 'moved'::text, 'expired'::text]))),
+    CONSTRAINT hotspot_grants_pedido_id_check CHECK (((length(pedido_id) >= 1) AND (length(pedido_id) <= 128))),
+    CONSTRAINT hotspot_grants_time CHECK ((((begun_at IS NULL) = (until IS NULL)) AND ((until IS NULL) OR (duration_s IS NOT NULL))))
+)
+WITH (fillfactor='80');
+
+
+--
 -- Name: idempotency_keys; Type: TABLE; Schema: opendesk; Owner: -
 --
 
@@ -218,6 +279,52 @@ CREATE TABLE opendesk.idempotency_keys (
     status smallint,
     body bytea,
     created_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+
+--
+-- Name: jobs; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.jobs (
+    id uuid DEFAULT opendesk.uuid7() NOT NULL,
+    seq bigint NOT NULL,
+    type text NOT NULL,
+    lane text NOT NULL,
+    key text NOT NULL,
+    payload jsonb NOT NULL,
+    dedupe text,
+    trace_id text,
+    state text DEFAULT 'due'::text NOT NULL,
+    run_at timestamp with time zone DEFAULT now() NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    outcomes integer DEFAULT 0 NOT NULL,
+    fence bigint DEFAULT 0 NOT NULL,
+    leased_by uuid,
+    leased_until timestamp with time zone,
+    last_error text,
+    result jsonb,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    finished_at timestamp with time zone,
+    CONSTRAINT jobs_attempts_check CHECK ((attempts >= 0)),
+    CONSTRAINT jobs_finished CHECK (((state = ANY (ARRAY['done'::text, 'dead'::text])) = (finished_at IS NOT NULL))),
+    CONSTRAINT jobs_lease CHECK ((((state = 'running'::text) = (leased_by IS NOT NULL)) AND ((state = 'running'::text) = (leased_until IS NOT NULL)))),
+    CONSTRAINT jobs_state_check CHECK ((state = ANY (ARRAY['due'::text, 'running'::text, 'done'::text, 'dead'::text])))
+)
+WITH (fillfactor='70', autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='5000');
+
+
+--
+-- Name: jobs_seq_seq; Type: SEQUENCE; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE opendesk.jobs ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME opendesk.jobs_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
 );
 
 
@@ -303,6 +410,63 @@ CREATE TABLE opendesk.relay_nodes (
     alive_until timestamp with time zone NOT NULL
 )
 WITH (fillfactor='50');
+
+
+--
+-- Name: relay_nonces; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.relay_nonces (
+    nonce text NOT NULL,
+    forget_at timestamp with time zone NOT NULL
+);
+
+
+--
+-- Name: router_states; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.router_states (
+    router_id text NOT NULL,
+    leased_by uuid NOT NULL,
+    leased_until timestamp with time zone NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    open_until timestamp with time zone,
+    resets integer DEFAULT 0 NOT NULL,
+    last_contact_at timestamp with time zone,
+    booted_at timestamp with time zone,
+    identity text,
+    version text,
+    last_error text,
+    last_error_at timestamp with time zone
+)
+WITH (fillfactor='50');
+
+
+--
+-- Name: routers; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.routers (
+    id text NOT NULL,
+    host text NOT NULL,
+    port integer,
+    tls boolean DEFAULT false NOT NULL,
+    tls_sha256 bytea,
+    username text,
+    password_sealed bytea,
+    timeout_ms integer,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT routers_check CHECK ((tls OR (tls_sha256 IS NULL))),
+    CONSTRAINT routers_check1 CHECK (((username IS NOT NULL) OR (password_sealed IS NULL))),
+    CONSTRAINT routers_host_check CHECK (((length(host) >= 1) AND (length(host) <= 253))),
+    CONSTRAINT routers_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text)),
+    CONSTRAINT routers_port_check CHECK (((port >= 1) AND (port <= 65535))),
+    CONSTRAINT routers_timeout_ms_check CHECK (((timeout_ms >= 1) AND (timeout_ms <= 120000))),
+    CONSTRAINT routers_tls_sha256_check CHECK ((octet_length(tls_sha256) = 32)),
+    CONSTRAINT routers_username_check CHECK (((length(username) >= 1) AND (length(username) <= 64)))
+);
 
 
 --
@@ -485,11 +649,35 @@ ALTER TABLE ONLY opendesk.hosts
 
 
 --
+-- Name: hotspot_devices hotspot_devices_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.hotspot_devices
+    ADD CONSTRAINT hotspot_devices_pkey PRIMARY KEY (token_hash);
+
+
+--
+-- Name: hotspot_grants hotspot_grants_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.hotspot_grants
+    ADD CONSTRAINT hotspot_grants_pkey PRIMARY KEY (id);
+
+
+--
 -- Name: idempotency_keys idempotency_keys_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
 --
 
 ALTER TABLE ONLY opendesk.idempotency_keys
     ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (caller, key);
+
+
+--
+-- Name: jobs jobs_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.jobs
+    ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
 
 
 --
@@ -530,6 +718,30 @@ ALTER TABLE ONLY opendesk.pcs
 
 ALTER TABLE ONLY opendesk.relay_nodes
     ADD CONSTRAINT relay_nodes_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: relay_nonces relay_nonces_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.relay_nonces
+    ADD CONSTRAINT relay_nonces_pkey PRIMARY KEY (nonce);
+
+
+--
+-- Name: router_states router_states_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.router_states
+    ADD CONSTRAINT router_states_pkey PRIMARY KEY (router_id);
+
+
+--
+-- Name: routers routers_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.routers
+    ADD CONSTRAINT routers_pkey PRIMARY KEY (id);
 
 
 --
@@ -580,10 +792,87 @@ CREATE UNIQUE INDEX entries_of_wallet ON opendesk.entries USING btree (account_i
 
 
 --
+-- Name: hotspot_devices_age; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX hotspot_devices_age ON opendesk.hotspot_devices USING btree (created_at);
+
+
+--
+-- Name: hotspot_grants_device; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX hotspot_grants_device ON opendesk.hotspot_grants USING btree (device) WHERE (ended_at IS NULL);
+
+
+--
+-- Name: hotspot_grants_ip; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX hotspot_grants_ip ON opendesk.hotspot_grants USING btree (router_id, ip) WHERE (ended_at IS NULL);
+
+
+--
+-- Name: hotspot_grants_live; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE UNIQUE INDEX hotspot_grants_live ON opendesk.hotspot_grants USING btree (router_id, pedido_id, mac, ip, dry_run) WHERE (ended_at IS NULL);
+
+
+--
+-- Name: hotspot_grants_mac; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX hotspot_grants_mac ON opendesk.hotspot_grants USING btree (router_id, mac) WHERE (ended_at IS NULL);
+
+
+--
+-- Name: hotspot_grants_order; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX hotspot_grants_order ON opendesk.hotspot_grants USING btree (router_id, pedido_id, created_at);
+
+
+--
+-- Name: hotspot_grants_over; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX hotspot_grants_over ON opendesk.hotspot_grants USING btree (ended_at) WHERE (ended_at IS NOT NULL);
+
+
+--
 -- Name: idempotency_keys_age; Type: INDEX; Schema: opendesk; Owner: -
 --
 
 CREATE INDEX idempotency_keys_age ON opendesk.idempotency_keys USING btree (created_at);
+
+
+--
+-- Name: jobs_due; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX jobs_due ON opendesk.jobs USING btree (lane, run_at, seq) WHERE (state = 'due'::text);
+
+
+--
+-- Name: jobs_of_key; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX jobs_of_key ON opendesk.jobs USING btree (lane, key, seq) WHERE (state = ANY (ARRAY['due'::text, 'running'::text]));
+
+
+--
+-- Name: jobs_one_running_per_key; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE UNIQUE INDEX jobs_one_running_per_key ON opendesk.jobs USING btree (lane, key) WHERE (state = 'running'::text);
+
+
+--
+-- Name: jobs_over; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX jobs_over ON opendesk.jobs USING btree (state, finished_at) WHERE (state = ANY (ARRAY['done'::text, 'dead'::text]));
 
 
 --
@@ -612,6 +901,13 @@ CREATE UNIQUE INDEX pcs_local_id ON opendesk.pcs USING btree (host_id, local_pc_
 --
 
 CREATE INDEX pcs_of_host ON opendesk.pcs USING btree (host_id, id) WHERE (deleted_at IS NULL);
+
+
+--
+-- Name: relay_nonces_age; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX relay_nonces_age ON opendesk.relay_nonces USING btree (forget_at);
 
 
 --
@@ -752,6 +1048,13 @@ CREATE TRIGGER entries_kept BEFORE TRUNCATE ON opendesk.entries FOR EACH STATEME
 --
 
 CREATE TRIGGER entries_posted AFTER INSERT ON opendesk.entries REFERENCING NEW TABLE AS posted FOR EACH STATEMENT EXECUTE FUNCTION opendesk.post_entries();
+
+
+--
+-- Name: routers routers_told; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER routers_told AFTER INSERT OR DELETE OR UPDATE ON opendesk.routers FOR EACH STATEMENT EXECUTE FUNCTION opendesk.tell_routers();
 
 
 --

@@ -9,7 +9,7 @@ from typing import Final
 import click
 
 # Each command, and the module that has it under the same name.
-COMMANDS: Final = ("serve", "demo", "migrate", "admin", "wallet", "ledger", "settings")
+COMMANDS: Final = ("serve", "demo", "migrate", "admin", "wallet", "ledger", "router", "jobs", "simulate", "settings")
 
 
 class Commands(click.Group):

@@ -36,6 +36,7 @@ from opendesk.simulators.day_plan import (
 from opendesk.simulators.endings import NotOver
 from opendesk.simulators.fast_clock import DayTooLong
 from opendesk.simulators.happenings import Happening
+from opendesk.simulators.hotspots import served_hotspots
 from opendesk.simulators.time_shift import DaemonBehind
 
 EXIT_FAILED: Final = 1
@@ -80,8 +81,9 @@ def demo(context: click.Context, *, hosts: int, clients: int, seed: int, seconds
     """Play a day of rentals in fast motion, and show where the money went.
 
     Hosts offer PCs and clients rent them over HTTP from a real daemon, which runs on a database of its own while this lasts: nothing
-    else is touched, and nothing is left. While a session lasts its PC streams frames to its client through the daemon's relay. Sessions are bought in minutes; the demo turns the clock forward in that database. Exit code 1
-    if the money doesn't add up.
+    else is touched, and nothing is left. While a session lasts its PC streams frames to its client through the daemon's relay. Phones behind two simulated MikroTik
+    hotspots go online when an order of theirs is paid, and off when its time is over. Sessions and orders are bought in minutes; the demo turns
+    the clock forward in that database. Exit code 1 if the money doesn't add up, or a phone isn't online or off when it should be.
     """
     context.call_on_close(logging.configure("error", "terminal").close)
     try:
@@ -141,11 +143,14 @@ class Run:
     async def _play(self) -> Report:
         minute_s = self.seconds / (CLOSES_AT - OPENS_AT)
         self.show.say("A daemon starts, on a database of its own …")
-        async with running_daemon(self.environ, SETTINGS) as self.daemon:
+        async with (
+            served_hotspots() as hotspots,
+            running_daemon(self.environ, {**SETTINGS, **hotspots.settings}) as self.daemon,
+        ):
             self.show.say(
                 f"{len(self.plan.hosts)} hosts and {len(self.plan.clients)} clients register at {self.daemon.url} …"
             )
-            opening = opened_day(self.daemon, self.plan, seed=self.seed, minute_s=minute_s, sink=self._tell)
+            opening = opened_day(self.daemon, self.plan, hotspots, seed=self.seed, minute_s=minute_s, sink=self._tell)
             async with opening as day:
                 async with trio.open_nursery() as watching:
                     watching.start_soon(self.show.watch, day, self.daemon.url)

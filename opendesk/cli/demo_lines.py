@@ -10,12 +10,13 @@ import trio
 
 from opendesk.simulators.day import Day
 from opendesk.simulators.happenings import ORDINARY, Happening, Kind
+from opendesk.simulators.hotspots import HotspotSums
 from opendesk.simulators.streams import StreamSums
 
 FAST: Final = "a real daemon, over HTTP; only its clock is turned forward, in its database"
 
-# How often streams are told of where nothing is drawn anew.
-STREAMS_EVERY_S: Final = 2.0
+# How often streams and phones are told of where nothing is drawn anew.
+SUMS_EVERY_S: Final = 2.0
 
 MARKS: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.TOPPED_UP: ("+", "dim"),
@@ -34,6 +35,13 @@ MARKS: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.HOST_BACK: ("●", "green"),
     Kind.HOST_ENDED: ("!", "bold red"),
     Kind.PAID_OUT: ("−", "dim"),
+    Kind.PHONE_ONLINE: ("◉", "cyan"),
+    Kind.PHONE_OFF: ("◌", "green"),
+    Kind.PHONE_MOVED: ("↷", "magenta"),
+    Kind.ORDER_REVOKED: ("◌", "magenta"),
+    Kind.ORDER_WAITS: ("…", "yellow"),
+    Kind.ROUTER_DEAD: ("○", "bold red"),
+    Kind.ROUTER_BACK: ("●", "green"),
 }
 
 
@@ -67,6 +75,18 @@ def streams_line(sums: StreamSums) -> str:
     return " · ".join([*parts, f"{sums.frames_lost:,} lost"])
 
 
+def hotspots_line(sums: HotspotSums) -> str:
+    """`2 phones online · 4 orders paid · …`."""
+    parts = [
+        f"{sums.online} phone{'' if sums.online == 1 else 's'} online behind hotspots",
+        f"{sums.orders} order{'' if sums.orders == 1 else 's'} paid",
+        f"{sums.revoked} revoked",
+        f"{sums.ended} ended by routers",
+        *(f"router {name} is dead" for name in sums.dead),
+    ]
+    return " · ".join(parts)
+
+
 @define(eq=False)
 class Lines:
     """A line each, for a file or a pipe."""
@@ -86,5 +106,6 @@ class Lines:
     async def watch(self, day: Day, url: str) -> None:
         self.say(f"A day at {url}; {FAST}.")
         while True:
-            await trio.sleep(STREAMS_EVERY_S)
+            await trio.sleep(SUMS_EVERY_S)
             self.say(f"      ▦ {streams_line(day.streams)}")
+            self.say(f"      ◉ {hotspots_line(day.hotspots)}")

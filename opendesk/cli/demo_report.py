@@ -13,6 +13,7 @@ from opendesk.cli.demo_lines import MARKS
 from opendesk.simulators.books import Books, Check, ClientLine, HostLine
 from opendesk.simulators.day import Closing
 from opendesk.simulators.happenings import ORDINARY, Happening, money
+from opendesk.simulators.hotspots import HotspotSums
 from opendesk.simulators.streams import StreamSums
 
 # Log lines of these levels are a fault of the daemon's, in a day that is played as planned.
@@ -66,6 +67,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "checks": [{"ok": check.ok, **asdict(check)} for check in report.checks],
         "ledger": {"ok": closing.verification.ok, **asdict(closing.verification)},
         "streams": asdict(closing.streams),
+        "hotspots": asdict(closing.hotspots),
         "daemon": {
             "exit_code": report.exit_code,
             "heartbeats": closing.beats,
@@ -91,6 +93,8 @@ def show(report: Report, console: Console) -> None:
     console.print(_balance(books))
     _heading(console, "Streams, through the relay")
     console.print(_streams(report.closing.streams))
+    _heading(console, "Phones, behind simulated hotspots")
+    console.print(_hotspots(report.closing.hotspots))
     _verdict(report, console)
 
 
@@ -220,6 +224,20 @@ def _streams(sums: StreamSums) -> Table:
     return table
 
 
+def _hotspots(sums: HotspotSums) -> Table:
+    table = _grid()
+    for name, value in (
+        ("orders paid, each online when its router was seen to hold it", sums.orders),
+        ("ended by the router itself, when their time was over", sums.ended),
+        ("revoked before", sums.revoked),
+        ("phones whose address changed in the midst of it", sums.moved),
+        ("answers that an order waits, since its router is dead", sums.waited),
+        ("calls, each signed so that nobody can send it again", sums.calls),
+    ):
+        table.add_row(f" {name}", f"{value:,}")
+    return table
+
+
 def _ms(value: float | None) -> str:
     return "·" if value is None else f"{value:,.2f}"
 
@@ -247,5 +265,10 @@ def _verdict(report: Report, console: Console) -> None:
     counted = (
         f"{len(closing.sessions)} sessions, {closing.verification.transfers} transfers, {closing.beats} heartbeats"
     )
-    console.print(Text(f" {counted}. Daemon, database, HTTP and WebSockets were real, and are gone.", style="dim"))
+    console.print(
+        Text(
+            f" {counted}. Daemon, database, HTTP and WebSockets were real, routers simulated; all are gone.",
+            style="dim",
+        )
+    )
     console.print(Text(f" The same day again: --seed {report.seed}", style="dim"))

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 import trio
 
-from opendesk.cli.demo_lines import FAST, line, streams_line
+from opendesk.cli.demo_lines import FAST, hotspots_line, line, streams_line
 from opendesk.simulators.books import Totals
 from opendesk.simulators.day import Day, Picture
 from opendesk.simulators.day_plan import CLOSES_AT, OPENS_AT
@@ -35,7 +35,7 @@ USUAL: Final = 76
 BAR: Final = 16
 NARROW_BAR: Final = 5
 MONEY_WIDTH: Final = 34
-HEADER_HEIGHT: Final = 4
+HEADER_HEIGHT: Final = 5
 # The feed has so many lines at least, frame included; PCs that don't fit are counted.
 FEED_HEIGHT: Final = 8
 # Frame and heading of the table of PCs.
@@ -105,7 +105,8 @@ class View:
         time.add_row(face, bar)
         under = Text(f" {FAST}", style="dim") if width >= WIDE else _money_line(self.picture.totals)
         streams = Text(f" ▦ {streams_line(self.picture.streams)}", style="cyan", no_wrap=True, overflow="ellipsis")
-        return Group(title, time, under, streams)
+        phones = Text(f" ◉ {hotspots_line(self.picture.hotspots)}", style="cyan", no_wrap=True, overflow="ellipsis")
+        return Group(title, time, under, streams, phones)
 
     def _middle(self, rows: int, width: int) -> Panel | Layout:
         if width < WIDE:

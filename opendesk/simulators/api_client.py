@@ -20,14 +20,17 @@ MAX_PAGES: Final = 200
 
 
 class ApiError(Exception):
-    """The API refused, and said why: `code` is stable, `detail` is for people."""
+    """The API refused, and said why: `code` is stable, `detail` is for people. What goes on all the same is the job `job_id`."""
 
-    def __init__(self, status: int, code: str, detail: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, detail: str, *, retry_after_s: int | None = None, job_id: str | None = None
+    ) -> None:
         super().__init__(f"{status} {code}: {detail}")
         self.status = status
         self.code = code
         self.detail = detail
         self.retry_after_s = retry_after_s
+        self.job_id = job_id
 
 
 class ApiUnreachable(Exception):
@@ -96,9 +99,13 @@ class Api:
         headers = {} if self._token is None else {"Authorization": f"Bearer {self._token}"}
         if key is not None:
             headers["Idempotency-Key"] = key
+        return await self.send(method, path, params=params, json=body, headers=headers)
+
+    async def send(self, method: str, path: str, **request: Any) -> Reply:
+        """With nobody's token; `request` is as httpx takes it, for those who choose each byte and header themselves."""
         try:
             with trio.fail_after(self._answer_within_s):
-                response = await self._http.request(method, path, params=params, json=body, headers=headers)
+                response = await self._http.request(method, path, **request)
         except (httpx.TransportError, trio.TooSlowError) as error:
             raise ApiUnreachable(f"{method} {path}: {error!r}") from error
         if response.is_success:
@@ -119,10 +126,12 @@ def _json(response: httpx.Response) -> Any:
 
 
 def _refusal(response: httpx.Response) -> ApiError:
+    job_id: str | None = None
     try:
         problem = response.json()
-        code, detail = str(problem["code"]), str(problem["detail"])
+        code, detail, job_id = str(problem["code"]), str(problem["detail"]), problem.get("jobId")
     except (ValueError, KeyError, TypeError):
         code, detail = "NOT_A_PROBLEM", response.text[:200]
     wait = response.headers.get("Retry-After", "")
-    return ApiError(response.status_code, code, detail, retry_after_s=int(wait) if wait.isdigit() else None)
+    wait_s = int(wait) if wait.isdigit() else None
+    return ApiError(response.status_code, code, detail, retry_after_s=wait_s, job_id=job_id)

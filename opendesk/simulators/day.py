@@ -18,8 +18,10 @@ from opendesk.simulators.clients import ClientSimulator
 from opendesk.simulators.daemon_process import RunningDaemon
 from opendesk.simulators.day_plan import CLOSES_AT, KINDS, OPENS_AT, ClientPlan, DayPlan, HostPlan
 from opendesk.simulators.fast_clock import FastClock
+from opendesk.simulators.guests import Guest
 from opendesk.simulators.happenings import Happening
 from opendesk.simulators.hosts import HostSimulator
+from opendesk.simulators.hotspots import Hotspots, HotspotSums
 from opendesk.simulators.operators import OperatorSimulator
 from opendesk.simulators.people import Person
 from opendesk.simulators.streams import Streams, StreamSums
@@ -60,6 +62,7 @@ class Picture:
     totals: Totals
     beats: int
     streams: StreamSums
+    hotspots: HotspotSums
 
 
 @frozen
@@ -74,6 +77,7 @@ class Closing:
     beats: int
     missed_beats: int
     streams: StreamSums
+    hotspots: HotspotSums
 
 
 @define(eq=False)
@@ -83,6 +87,8 @@ class Day:
     town: Town
     clients: tuple[ClientSimulator, ...]
     _visitors: tuple[Visitor, ...]
+    _guests: tuple[Guest, ...]
+    _hotspots: Hotspots
     _pool: Pool
 
     async def play(self) -> None:
@@ -93,6 +99,8 @@ class Day:
             )
             self.town.clock.play(self.town.actors, topped_up, at=OPENS_AT)
             self.town.clock.play(self.town.actors, visitor.day, at=OPENS_AT)
+        for guest in self._guests:
+            self.town.clock.play(self.town.actors, guest.day, at=OPENS_AT)
         self.town.pay_hosts_out()
         await self.town.clock.run(CLOSES_AT)
 
@@ -106,11 +114,16 @@ class Day:
             totals=await accounts.totals(self._pool),
             beats=self.beats,
             streams=self.streams,
+            hotspots=self.hotspots,
         )
 
     @property
     def streams(self) -> StreamSums:
         return self.town.streams.sums()
+
+    @property
+    def hotspots(self) -> HotspotSums:
+        return self._hotspots.sums()
 
     @property
     def beats(self) -> int:
@@ -125,18 +138,25 @@ class Day:
         return Closing(
             currency=me["wallet"]["currency"],
             books=books,
-            checks=checks(books, sessions),
+            checks=(*checks(books, sessions), *self._hotspots.checks(guests=len(self._guests))),
             verification=await accounts.verification(self._pool),
             sessions=sessions,
             beats=self.beats,
             missed_beats=sum(host.missed for host in self.town.hosts.values()),
             streams=self.streams,
+            hotspots=self.hotspots,
         )
 
 
 @asynccontextmanager
 async def opened_day(
-    daemon: RunningDaemon, plan: DayPlan, *, seed: int, minute_s: float, sink: Callable[[Happening], None]
+    daemon: RunningDaemon,
+    plan: DayPlan,
+    hotspots: Hotspots,
+    *,
+    seed: int,
+    minute_s: float,
+    sink: Callable[[Happening], None],
 ) -> AsyncIterator[Day]:
     """Everybody registered, every PC offered, every host beating and streaming until this ends. `minute_s` is how long a minute takes at least."""
     pool = Pool(with_options(await daemon.conninfo(), search_path="opendesk"), size=_POOL_SIZE)
@@ -149,13 +169,16 @@ async def opened_day(
             await shift.prepare()
 
             async def turn(minutes: int) -> None:
+                hotspots.turn(minutes, clock.minute)
                 await shift.forward(minutes, silent=town.silent_pcs())
 
             clock, streams = FastClock(OPENS_AT, turn, minute_s), Streams(beside)
             town = Town(operator, {host.id: host for host in hosts}, streams, clock, actors, sink)
             for host in hosts:
                 beside.start_soon(host.run)
-            yield Day(town, clients, tuple(map(partial(_visitor, town, seed), clients, plan.clients)), pool)
+            visitors = tuple(map(partial(_visitor, town, seed), clients, plan.clients))
+            guests = tuple(Guest(town, hotspots, hotspots.backend(api), guest) for guest in plan.guests)
+            yield Day(town, clients, visitors, guests, hotspots, pool)
             beside.cancel_scope.cancel()
     finally:
         await pool.aclose()

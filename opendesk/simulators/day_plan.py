@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from attrs import frozen
 
+from opendesk.simulators.guest_plan import GuestPlan, plan_guests
+
 OPENS_AT: Final = 8 * 60
 CLOSES_AT: Final = 24 * 60
 
@@ -76,6 +78,7 @@ class HostPlan:
 class DayPlan:
     hosts: tuple[HostPlan, ...]
     clients: tuple[ClientPlan, ...]
+    guests: tuple[GuestPlan, ...]
 
 
 HOSTS: Final = ("aurora", "boreal", "cometa", "delta", "estela", "faisca", "galera", "horizonte", "ipanema", "jangada")
@@ -125,7 +128,7 @@ def plan_day(rng: Random, *, hosts: int, clients: int) -> DayPlan:
         ClientPlan(name, _TOO_LITTLE if n == poor else rng.choice(_TOP_UPS), visits[n])
         for n, name in enumerate(_names(CLIENTS, clients))
     )
-    return DayPlan(host_plans, client_plans)
+    return DayPlan(host_plans, client_plans, plan_guests(rng))
 
 
 def _names(known: Sequence[str], count: int) -> list[str]:

@@ -28,11 +28,28 @@ class Kind(StrEnum):
     HOST_BACK = "HOST_BACK"
     HOST_ENDED = "HOST_ENDED"
     PAID_OUT = "PAID_OUT"
+    PHONE_ONLINE = "PHONE_ONLINE"
+    PHONE_OFF = "PHONE_OFF"
+    PHONE_MOVED = "PHONE_MOVED"
+    ORDER_REVOKED = "ORDER_REVOKED"
+    ORDER_WAITS = "ORDER_WAITS"
+    ROUTER_DEAD = "ROUTER_DEAD"
+    ROUTER_BACK = "ROUTER_BACK"
 
 
-# What goes as planned a hundred times a day. The rest is what a rental business must get right.
+# What goes as planned a hundred times a day. The rest is what these businesses must get right.
 ORDINARY: Final = frozenset(
-    {Kind.TOPPED_UP, Kind.STARTED, Kind.COMPLETED, Kind.LEFT, Kind.ALL_TAKEN, Kind.PAID_OUT, Kind.HOST_BACK}
+    {
+        Kind.TOPPED_UP,
+        Kind.STARTED,
+        Kind.COMPLETED,
+        Kind.LEFT,
+        Kind.ALL_TAKEN,
+        Kind.PAID_OUT,
+        Kind.HOST_BACK,
+        Kind.PHONE_ONLINE,
+        Kind.PHONE_OFF,
+    }
 )
 
 

@@ -2,7 +2,7 @@
 
 A session is bought in minutes, and a minute of the daemon's takes a minute. To turn its clock forward by ten is the same as to make
 all that it reasons about ten minutes older: begins, ends and due times of sessions, how long their stream tokens admit, and the last heartbeats
-of those who fell silent. Heartbeats of hosts that are up stay as they are: such a host would have beaten all through those minutes, and will
+of those who fell silent, what is granted behind hotspots, and when jobs are due. Heartbeats of hosts that are up stay as they are: such a host would have beaten all through those minutes, and will
 beat in the next instant. What the relay saw of a room, it tells by ages, again and again, and knows of no turn. So turns are noted, and a trigger
 puts what it tells at the time at which it was. Nothing else is touched. Who is billed for how long, who is judged gone and what is paid is the daemon's work alone, by its own rules.
 The ledger stays as it is, so its entries keep the time that they were written.
@@ -16,6 +16,7 @@ from typing import Final
 from attrs import frozen
 import trio
 
+from opendesk.network.jobs.table import CHANNEL
 from opendesk.postgres.pool import Pool
 
 # A daemon that is well notices within its intervals; one just started lets hosts be for a full time-out first.
@@ -57,10 +58,25 @@ _TURN: Final = """
     )
     UPDATE pc_beats SET last_seen_at = last_seen_at - by FROM later WHERE pc_id = ANY (%(silent)s::uuid[])
 """
+# What has begun keeps its length, and so does what hasn't: only times of day are turned.
+_TURN_GRANTS: Final = """
+    UPDATE hotspot_grants
+       SET created_at = created_at - by, begun_at = begun_at - by, until = until - by, observed_at = observed_at - by, ended_at = ended_at - by
+      FROM (SELECT %(minutes)s * interval '1 minute' AS by) AS later
+"""
+# Whoever waits for a job to fall due reckons by a clock of its own, and is told to look again.
+_TURN_JOBS: Final = f"""
+    WITH turned AS (
+        UPDATE jobs SET run_at = run_at - %(minutes)s * interval '1 minute' WHERE state = 'due' RETURNING id
+    )
+    SELECT pg_notify('{CHANNEL}', '') FROM turned HAVING count(*) > 0
+"""
 _UNNOTICED: Final = """
     SELECT EXISTS (SELECT FROM sessions WHERE status = 'ACTIVE' AND end_at <= now())
         OR EXISTS (SELECT FROM sessions WHERE status = 'PENDING' AND created_at <= now() - %(pending_timeout_ms)s * interval '1 millisecond')
         OR EXISTS (SELECT FROM pcs WHERE id = ANY (%(silent)s::uuid[]) AND status <> 'OFFLINE')
+        OR EXISTS (SELECT FROM hotspot_grants WHERE ended_at IS NULL AND until <= now())
+        OR EXISTS (SELECT FROM jobs WHERE type = 'END_GRANT' AND (state = 'running' OR (state = 'due' AND run_at <= now())))
 """
 
 
@@ -83,12 +99,14 @@ class TimeShift:
     async def forward(self, minutes: int, *, silent: Sequence[str] = ()) -> None:
         """Make it so many minutes later; `silent` are the PCs whose hosts don't beat. Raise DaemonBehind.
 
-        It returns when the daemon has seen what that made due: sessions and reservations that ran out, hosts that are gone.
+        It returns when the daemon has seen what that made due: sessions and reservations that ran out, hosts that are gone, access whose time is over.
         """
         async with self._pool.connection() as conn, conn.transaction():
             await conn.run(_ALONE)
             await conn.run(_PAST_TRIGGERS)
             await conn.run(_TURN, {"minutes": minutes, "silent": list(silent)})
+            await conn.run(_TURN_GRANTS, {"minutes": minutes})
+            await conn.run(_TURN_JOBS, {"minutes": minutes})
         await self._until_noticed(silent)
 
     async def _until_noticed(self, silent: Sequence[str]) -> None:

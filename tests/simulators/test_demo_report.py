@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from opendesk.cli import demo as command
-from opendesk.cli.demo_lines import streams_line
+from opendesk.cli.demo_lines import hotspots_line, streams_line
 from opendesk.cli.demo_report import Report, as_data, show
 from opendesk.cli.demo_screen import FEED_HEIGHT, HEADER_HEIGHT, PCS_FRAME, View
 from opendesk.rental.ledger import Check as LedgerCheck
@@ -18,6 +18,7 @@ from opendesk.rental.ledger import Fault, Verification
 from opendesk.simulators.books import Books, Check, ClientLine, HostLine, Totals
 from opendesk.simulators.day import Closing, Picture
 from opendesk.simulators.happenings import Happening, Kind
+from opendesk.simulators.hotspots import HotspotSums
 from opendesk.simulators.streams import StreamSums
 from opendesk.simulators.views import PcView, SessionView, SettlementView
 
@@ -42,7 +43,10 @@ STREAMED = StreamSums(
     streams=1, live=0, frames=1234, megabytes=12.345, frames_lost=0, latency_p50_ms=0.97, latency_p99_ms=6.5,
     round_trip_p50_ms=2.05, inputs=101, pongs=101,
 )  # fmt: skip
-CLOSING = Closing("BRL", BOOKS, (Check("all entries sum to zero", 0, 0),), VERIFIED, (SESSION,), 40, 0, STREAMED)
+GUESTS = HotspotSums(online=1, orders=5, ended=4, revoked=1, moved=1, waited=2, calls=13, dead=("praia",))
+CLOSING = Closing(
+    "BRL", BOOKS, (Check("all entries sum to zero", 0, 0),), VERIFIED, (SESSION,), 40, 0, STREAMED, GUESTS
+)
 WELL = Report(1, HAPPENED, CLOSING, 0, {"info": 7})
 
 
@@ -58,6 +62,7 @@ def test_a_day_that_went_well_is_shown_as_such() -> None:
     assert "✓ It all adds up" in shown(WELL)
     assert "09:01 ✗ ana wants aurora-1" in shown(WELL)
     assert "frames that clients saw                             1,234" in shown(WELL)
+    assert next(line.split()[-1] for line in shown(WELL).splitlines() if "calls, each signed" in line) == "13"
 
 
 WRONG: list[Callable[[Report], Report]] = [
@@ -114,7 +119,10 @@ def test_what_can_not_be_played_is_refused(options: list[str]) -> None:
 PCS = tuple(PcView(f"pc-{n}", "h", f"aurora-{n}", 500, "BUSY" if n == 9 else "ONLINE") for n in range(1, 13))
 LIVE = (evolve(SESSION, pc_id="pc-9", status="ACTIVE", minutes_used=23, settlement=None),)
 VIEW = View(
-    Picture(725, PCS, LIVE, TOTALS, 40, evolve(STREAMED, live=1)), HAPPENED * 20, {"c": "ana"}, "http://127.0.0.1:1"
+    Picture(725, PCS, LIVE, TOTALS, 40, evolve(STREAMED, live=1), GUESTS),
+    HAPPENED * 20,
+    {"c": "ana"},
+    "http://127.0.0.1:1",
 )
 
 
@@ -129,6 +137,7 @@ def test_a_picture_fills_a_terminal_and_shows_who_is_on_what(width: int, height:
     assert "23 of 60" in text
     assert "12:05" in text
     assert "1 stream live · 1,234 frames · 12.3 MB · latency 1.0 ms" in text
+    assert "1 phone online behind hotspots · 5 orders paid" in text
 
 
 def test_streams_that_nobody_has_seen_a_frame_of_have_no_latency() -> None:
@@ -137,3 +146,8 @@ def test_streams_that_nobody_has_seen_a_frame_of_have_no_latency() -> None:
     assert as_data(evolve(WELL, closing=evolve(CLOSING, streams=none)))["streams"]["latency_p50_ms"] is None
     said = shown(evolve(WELL, closing=evolve(CLOSING, streams=none)))
     assert next(line for line in said.splitlines() if "half of the frames" in line).rstrip().endswith(" ·")
+
+
+def test_a_router_that_is_dead_is_named_live() -> None:
+    said = "0 phones online behind hotspots · 1 order paid · 1 revoked · 4 ended by routers · router praia is dead"
+    assert hotspots_line(evolve(GUESTS, online=0, orders=1)) == said

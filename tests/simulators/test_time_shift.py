@@ -1,11 +1,15 @@
 """Time passes in a database by making what happened there older."""
 
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 import trio
 
+from opendesk.database import connect
+from opendesk.network.jobs import looking, table
+from opendesk.network.jobs.shapes import Done, NewJob, Retries, ended
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from opendesk.rental import sessions
@@ -184,3 +188,60 @@ async def test_stream_tokens_cease_to_admit_as_time_passes(
     await shift.forward(2)
     row = await conn.fetch_one("SELECT stream_expires_at < now() FROM sessions WHERE id = %s", (session.id,))
     assert row == (True,)
+
+
+GRANT = """
+    INSERT INTO hotspot_grants (router_id, pedido_id, ip, mac, duration_s, begun_at, until, dry_run)
+    VALUES ('r1', 'P1', '10.5.50.7', 'AA:BB:CC:DD:EE:01', 1800, now(), now() + interval '30 minutes', false) RETURNING until
+"""
+
+
+async def granted(conn: TrioConnection) -> datetime:
+    """For half an hour, and what ends it; when that is."""
+    row = await conn.fetch_one(GRANT)
+    assert row is not None
+    until: datetime = row[0]
+    await table.add(conn, NewJob("END_GRANT", "r1", "AA:BB:CC:DD:EE:01", {}, run_at=until))
+    return until
+
+
+async def test_access_ends_as_much_sooner_as_the_clock_was_turned(conn: TrioConnection, shift: TimeShift) -> None:
+    until = await granted(conn)
+    await shift.forward(25)
+    row = await conn.fetch_one("SELECT until, until - begun_at FROM hotspot_grants")
+    assert row == (until - timedelta(minutes=25), timedelta(minutes=30))
+    (end,) = await looking.list_jobs(conn)
+    assert end.run_at == row[0]
+
+
+async def test_who_waits_for_jobs_to_fall_due_is_told_of_a_turn(
+    conninfo: str, conn: TrioConnection, shift: TimeShift
+) -> None:
+    await granted(conn)
+    async with await connect(conninfo) as listening:
+        await listening.run(f"LISTEN {table.CHANNEL}")
+        await shift.forward(5)
+        with trio.fail_after(10):
+            async with aclosing(listening.notifies()) as heard:
+                assert (await anext(heard)).payload == ""
+
+
+async def test_it_waits_until_access_whose_time_is_over_has_been_ended(conn: TrioConnection, shift: TimeShift) -> None:
+    await granted(conn)
+    returned = False
+
+    async def turn() -> None:
+        nonlocal returned
+        await shift.forward(30)
+        returned = True
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turn)
+            while not (jobs := await table.claim(conn, NODE, {"r1": 1}, limit=1, ttl_s=60)):  # noqa: ASYNC110 - of a database
+                await trio.sleep(0.01)
+            assert [job.type for job in jobs] == ["END_GRANT"]
+            await conn.run("UPDATE hotspot_grants SET ended_at = now(), end_reason = 'expired'")
+            assert not returned  # the job isn't done
+            await table.finish(conn, [ended(jobs[0], Done(), Retries(5, 1.0), jitter=0.5)])
+    assert returned

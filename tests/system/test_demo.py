@@ -17,6 +17,7 @@ from attrs import frozen
 import pytest
 
 from opendesk.simulators.happenings import Kind
+from opendesk.simulators.hotspots import DEAD_SAID, ENDED_BY_ROUTER, MEANWHILE, MOVED, OFF_AFTER, ONLINE, WAITED
 
 # httpx's: what it was sending when it was stopped.
 HARMLESS: Final = "ignore:Async generator 'httpx:ResourceWarning"
@@ -128,6 +129,23 @@ def test_every_session_that_is_used_streams_through_the_relay(day: dict[str, Any
     assert streams["inputs"] > 0
 
 
+def test_phones_behind_hotspots_are_online_while_it_is_paid_for(day: dict[str, Any]) -> None:
+    hotspots = day["hotspots"]
+    assert (hotspots["online"], hotspots["dead"]) == (0, [])
+    assert (hotspots["orders"], hotspots["revoked"], hotspots["moved"]) == (5, 1, 1)
+    assert hotspots["ended"] == hotspots["orders"] - hotspots["revoked"]
+    proven = {check["states"]: check["left"] for check in day["checks"]}
+    assert proven[ONLINE] == proven[OFF_AFTER] == hotspots["orders"]
+    assert proven[ENDED_BY_ROUTER] == hotspots["ended"]
+    assert (proven[MOVED], proven[DEAD_SAID], proven[WAITED]) == (1, 1, 1)
+    assert proven[MEANWHILE] > 0
+
+
+def test_a_phone_is_told_of_from_its_payment_to_its_end(day: dict[str, Any]) -> None:
+    told = [(event["kind"], event["code"]) for event in day["events"] if event["who"] == "davi"]
+    assert told == [("ORDER_WAITS", "CIRCUIT_OPEN"), ("PHONE_ONLINE", None), ("PHONE_OFF", None)]
+
+
 def sessions_of(day: dict[str, Any], end_reason: str) -> list[dict[str, Any]]:
     return [session for session in day["sessions"] if session["end_reason"] == end_reason and session["minutes_used"]]
 
@@ -175,6 +193,7 @@ def test_a_terminal_shows_it_live_and_has_its_own_screen_back_for_the_sums(told:
     assert ALTERNATE_SCREEN in live
     assert "What happens" in live
     assert "streams live · " in live
+    assert "online behind hotspots · " in live
     assert "It all adds up" in after
 
 
