@@ -21,6 +21,8 @@ BENCHES: Final = {
     "http": ("small_get", "a small authenticated GET: CPU a request, against stock hypercorn + quart-trio"),
     "expiry": ("expiry", "20,000 sessions due at once: rows a second, and the API's p99 meanwhile"),
     "relay": ("relay", "the stream relay: CPU a message, latency, memory, against relays on Node"),
+    "jobs": ("job_queue", "durable jobs that do nothing, claimed and finished: jobs a second"),
+    "routers": ("routers", "hotspots on routers at 50 ms: round trips, idle and dead ones, against routeros-api"),
     "start": ("starting", "cold start, warm start, resident memory when idle"),
 }
 

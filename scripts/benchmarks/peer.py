@@ -84,7 +84,8 @@ async def main(server: str, beats: str) -> None:
     ready = with_options(url, search_path="opendesk", statement_timeout_ms=database.STATEMENT_TIMEOUT_MS)
     pool = Pool(ready, size=settings.relay_db_pool_size, max_waiting=_MAX_WAITING, acquire_timeout_s=_PATIENCE_S)
     async with aclosing(pool), trio.open_nursery() as nursery:
-        services = await wire(settings, pool, pool, Metrics(), ready=partial(_ready, pool))
+        listen = partial(database.connect, ready)
+        services = await wire(settings, pool, pool, pool, Metrics(), listen=listen, ready=partial(_ready, pool))
         nursery.start_soon(services.heartbeats.run)
         calls = tuple(_beating(call, beats, pool) if call.hot else call for call in services.calls)
         await {"stock": _serve_stock, "ours": _serve_ours}[server](settings, services, calls)

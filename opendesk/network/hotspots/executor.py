@@ -125,7 +125,7 @@ class Executor:
         except InTheWay as error:
             return Dead(_told(error.code, error))
         except AWAY as error:
-            return Again(_told("DATABASE_UNAVAILABLE", error))
+            return _not_yet(_told("DATABASE_UNAVAILABLE", error))
         return Done(followed.result(work, dry_run=self._fleet.dry_run))
 
     async def _followed(self, work: Work, worker: Worker) -> _Followed:

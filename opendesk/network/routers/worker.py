@@ -256,6 +256,8 @@ class Worker:
             self._become(self.health.answered(trio.current_time()))
             raise
         except FAILURES as error:
+            if self._api is api and not isinstance(error, TimedOut):
+                self._api = None  # whoever comes next waits for another, also if they come before `_serve` has noticed
             if self._is_news(error, api):
                 self._failed(error)
             raise self._unavailable(str(error)) from error

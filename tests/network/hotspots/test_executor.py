@@ -87,9 +87,17 @@ async def test_a_router_that_another_drives_is_too_early_and_not_told_of(bench: 
     assert bench.outcomes == []
 
 
-async def test_an_open_circuit_uses_no_attempt(bench: Bench) -> None:
-    outcome = await bench.does(AUTHORIZE, CircuitOpen("five times"))
-    assert outcome == Again("CIRCUIT_OPEN: five times", after_s=1.0, counts=False)
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (CircuitOpen("five times"), "CIRCUIT_OPEN: five times"),
+        (OperationalError("the database is away"), "DATABASE_UNAVAILABLE: the database is away"),
+    ],
+    ids=["an open circuit", "a database that is away"],
+)
+async def test_what_is_no_fault_of_the_router_uses_no_attempt(bench: Bench, fault: Exception, told: str) -> None:
+    outcome = await bench.does(AUTHORIZE, fault)
+    assert outcome == Again(told, after_s=1.0, counts=False)
     assert bench.outcomes == []
 
 
@@ -100,7 +108,6 @@ async def test_an_open_circuit_uses_no_attempt(bench: Bench) -> None:
         (NotHeld((), [Trap(None, "failure: no")]), "ROUTER_DOES_NOT_HOLD"),
         (Trap(4, "not enough permissions (9)"), "ROUTER_REFUSED"),
         (TooMuch("rows"), "ROUTER_REFUSED"),
-        (OperationalError("the database is away"), "DATABASE_UNAVAILABLE"),
     ],
 )
 async def test_what_may_go_well_the_next_time_is_tried_again(bench: Bench, fault: Exception, code: str) -> None:
