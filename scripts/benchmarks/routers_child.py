@@ -39,7 +39,7 @@ class Child:
         while b"\n" not in pieces[-1]:
             piece = await self.process.stdout.receive_some()
             if not piece:
-                raise RuntimeError(f"{self.process.args} ended early")
+                raise RuntimeError(f"{self.process.args!r} ended early")
             pieces.append(bytes(piece))
         line, _, self._rest = b"".join(pieces).partition(b"\n")
         return line
