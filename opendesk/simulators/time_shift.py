@@ -61,7 +61,8 @@ _TURN: Final = """
 # What has begun keeps its length, and so does what hasn't: only times of day are turned.
 _TURN_GRANTS: Final = """
     UPDATE hotspot_grants
-       SET created_at = created_at - by, begun_at = begun_at - by, until = until - by, observed_at = observed_at - by, ended_at = ended_at - by
+       SET created_at = created_at - by, begun_at = begun_at - by, until = until - by, opening_at = opening_at - by,
+           observed_at = observed_at - by, ended_at = ended_at - by
       FROM (SELECT %(minutes)s * interval '1 minute' AS by) AS later
 """
 # Whoever waits for a job to fall due reckons by a clock of its own, and is told to look again.
@@ -75,7 +76,7 @@ _UNNOTICED: Final = """
     SELECT EXISTS (SELECT FROM sessions WHERE status = 'ACTIVE' AND end_at <= now())
         OR EXISTS (SELECT FROM sessions WHERE status = 'PENDING' AND created_at <= now() - %(pending_timeout_ms)s * interval '1 millisecond')
         OR EXISTS (SELECT FROM pcs WHERE id = ANY (%(silent)s::uuid[]) AND status <> 'OFFLINE')
-        OR EXISTS (SELECT FROM hotspot_grants WHERE ended_at IS NULL AND until <= now())
+        OR EXISTS (SELECT FROM hotspot_grants WHERE ended_at IS NULL AND until <= now() AND (opening_at IS NOT NULL OR observed_at IS NOT NULL))
         OR EXISTS (SELECT FROM jobs WHERE type = 'END_GRANT' AND (state = 'running' OR (state = 'due' AND run_at <= now())))
 """
 

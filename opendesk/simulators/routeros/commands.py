@@ -73,12 +73,13 @@ def picked(row: Mapping[str, str], attributes: Mapping[str, str]) -> dict[str, s
 
 def _print(state: State, menu: Menu, request: Request) -> Answer:
     check_print(state, request.attributes)
-    fits = matching(request.queries)
-    rows = list(state.tables[menu.path])
+    test, table = matching(request.queries), state.tables[menu.path]
     if "from" in request.attributes:
-        rows = _rows(state, state.tables[menu.path], request.attributes["from"])
+        rows = _rows(state, table, request.attributes["from"])
+    else:
+        rows = table.among(test.numbers(table))
     seen = [shown(state, menu.path, row, sensitive="sensitive" in request.policies) for row in rows]
-    found = [picked(row, request.attributes) for row in seen if fits(row)]
+    found = [picked(row, request.attributes) for row in seen if test.fits(row)]
     if "count-only" in request.attributes:
         return Answer(ret=str(len(found)))
     return Answer(tuple(found), is_print=True)

@@ -107,7 +107,9 @@ class Hotspot:
 
     def binding_for(self, mac: str, ip: str, server: str) -> Row | None:
         """The first enabled one that fits counts."""
-        return next((row for row in self.state.tables[BINDING] if row.is_enabled and _fits(row, mac, ip, server)), None)
+        bindings = self.state.tables[BINDING]
+        may_fit = bindings.among(bindings.having("mac-address", mac) | bindings.having("mac-address", None))
+        return next((row for row in may_fit if row.is_enabled and _fits(row, mac, ip, server)), None)
 
     def is_online(self, mac: str, ip: str) -> bool:
         """One that isn't here would get what its first packet gets."""
@@ -177,6 +179,8 @@ def _fits(binding: Row, mac: str, ip: str, server: str) -> bool:
 
 
 def _within(ip: str, places: str) -> bool:
+    if ip == places:
+        return True
     address = IPv4Address(ip)
     if "-" in places:
         low, high = (IPv4Address(part) for part in places.split("-"))

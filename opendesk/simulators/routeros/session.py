@@ -162,7 +162,7 @@ class Session:
         seen = shown(self.router.state, path, row, sensitive="sensitive" in self._policies)
         if gone:
             told = {".id": row.id, ".dead": "yes"}
-        elif matching(running.queries)(seen):
+        elif matching(running.queries).fits(seen):
             told = picked(seen, running.attributes)
         else:
             return

@@ -9,6 +9,9 @@ from attrs import define, field
 from opendesk.simulators.routeros.menus import Menu
 from opendesk.simulators.routeros.refusals import failure
 
+# Found by these without a look at every row; None is for rows without one. They are shown as they are held, in all menus.
+INDEXED: Final = ("address", "mac-address", "comment", "name")
+
 _ID: Final = re.compile(r"\*([0-9A-F]{1,8})", re.IGNORECASE)
 
 
@@ -37,6 +40,7 @@ class Table:
     is_strict: bool = False
     _rows: dict[int, Row] = field(factory=dict)
     _by_key: dict[tuple[str | None, ...], int] = field(factory=dict)
+    _having: dict[tuple[str, str | None], set[int]] = field(factory=dict)
     _last: int = 0
 
     def __iter__(self) -> Iterator[Row]:
@@ -56,6 +60,18 @@ class Table:
             return None
         return next((row for row in self._rows.values() if row.values.get("name") == reference), None)
 
+    def having(self, name: str, value: str | None) -> set[int]:
+        """The numbers of the rows that hold this under an INDEXED name."""
+        return self._having.get((name, value), set())
+
+    def among(self, numbers: set[int] | None) -> list[Row]:
+        """The rows of these numbers, or all, in their order."""
+        if numbers is None:
+            return list(self._rows.values())
+        if len(numbers) > 1:
+            return [row for number, row in self._rows.items() if number in numbers]
+        return [self._rows[number] for number in numbers]
+
     def check_free(self, values: Mapping[str, str], but: Row | None = None) -> None:
         """Refuse what would be there twice."""
         taken = self._by_key.get(self._key(values)) if self.menu.unique else None
@@ -74,21 +90,31 @@ class Table:
         self._last += 1
         row = Row(self._last, values, made_s)
         self._rows[row.number] = row
-        self._by_key[self._key(values)] = row.number
+        self._index(row)
         if before is not None:
             self.move([row], before)
         return row
 
     def change(self, row: Row, values: dict[str, str]) -> None:
-        self._forget_key(row)
+        self._forget(row)
         row.values = values
-        self._by_key[self._key(values)] = row.number
+        self._index(row)
 
     def remove(self, row: Row) -> None:
-        self._forget_key(row)
+        self._forget(row)
         del self._rows[row.number]
 
-    def _forget_key(self, row: Row) -> None:
+    def _index(self, row: Row) -> None:
+        self._by_key[self._key(row.values)] = row.number
+        for name in INDEXED:
+            self._having.setdefault((name, row.values.get(name)), set()).add(row.number)
+
+    def _forget(self, row: Row) -> None:
+        for name in INDEXED:
+            found = name, row.values.get(name)
+            self._having[found].discard(row.number)
+            if not self._having[found]:
+                del self._having[found]
         key = self._key(row.values)
         if self._by_key.get(key) == row.number:
             del self._by_key[key]

@@ -1,11 +1,15 @@
 """Queries pick the rows that a router picks."""
 
+from contextlib import suppress
+
 from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
 from opendesk.simulators.routeros import Refused, Router
+from opendesk.simulators.routeros.menus import BINDING, MENUS
 from opendesk.simulators.routeros.query import matching
+from opendesk.simulators.routeros.tables import INDEXED
 from tests.simulators.routeros.talking import logged_in, trapped
 
 ROWS = (
@@ -16,8 +20,8 @@ ROWS = (
 
 
 def found(*words: str) -> str:
-    fits = matching(words)
-    return "".join(row["name"] for row in ROWS if fits(row))
+    test = matching(words)
+    return "".join(row["name"] for row in ROWS if test.fits(row))
 
 
 @pytest.mark.parametrize(
@@ -65,10 +69,54 @@ def test_what_is_no_query_is_refused(words: tuple[str, ...]) -> None:
 @given(st.lists(st.text(max_size=6).map(lambda text: f"?{text}"), max_size=6))
 def test_any_words_are_a_query_or_refused(words: list[str]) -> None:
     try:
-        fits = matching(words)
+        test = matching(words)
     except Refused:
         return
-    assert all(fits(row) in {True, False} for row in ROWS)
+    assert all(test.fits(row) in {True, False} for row in ROWS)
+
+
+CHANGES = st.sampled_from(
+    [
+        ("add", {"address": "10.0.0.1", "mac-address": "02:00:00:00:00:01", "comment": "yes"}),
+        ("add", {"address": "10.0.0.1", "comment": "true"}),
+        ("add", {"mac-address": "02:00:00:00:00:01"}),
+        ("add", {"address": "10.0.0.0/24", "place-before": "*1"}),
+        ("set", {".id": "*1", "address": "10.0.0.1", "mac-address": "02:00:00:00:00:02"}),
+        ("set", {".id": "*2", "comment": "true"}),
+        ("move", {".id": "*1"}),
+        ("remove", {".id": "*2"}),
+    ]
+)
+CONDITIONS = (
+    "address=10.0.0.1",
+    "mac-address=02:00:00:00:00:01",
+    "-mac-address",
+    "-address",
+    "comment=yes",
+    "comment=true",
+    "comment",
+)
+WORDS = st.sampled_from([*CONDITIONS, "disabled=no", ".id=*1", "#|", "#&", "#!", "#1.", "#1"]).map("?{}".format)
+
+
+@given(st.lists(CHANGES, max_size=8), st.lists(WORDS, max_size=6))
+def test_a_print_finds_the_same_rows_as_a_look_at_each(
+    changes: list[tuple[str, dict[str, str]]], words: list[str]
+) -> None:
+    router = Router()
+    for verb, attributes in changes:
+        with suppress(Refused):
+            router.run(f"{BINDING}/{verb}", attributes)
+    try:
+        test = matching(words)
+    except Refused:
+        return
+    assert list(router.run(f"{BINDING}/print", {}, *words).rows) == list(filter(test.fits, router.rows(BINDING)))
+
+
+def test_what_rows_are_found_by_is_shown_as_it_is_held_in_every_menu() -> None:
+    arguments = [menu.arguments[name] for menu in MENUS.values() for name in menu.arguments.keys() & set(INDEXED)]
+    assert not [argument for argument in arguments if argument.secret or argument.left_out is not None]
 
 
 def printed(router: Router, *words: str) -> list[tuple[str, ...]]:
