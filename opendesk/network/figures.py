@@ -76,7 +76,7 @@ class NetworkFigures:
             registry=registry,
         )
         self._audit = Counter("opendesk_audit", "Lines of the audit", ["outcome"], registry=registry)
-        self._jobs = Gauge("opendesk_jobs", "Jobs, by state", ["state"], registry=registry)
+        self._jobs = Gauge("opendesk_jobs", "Jobs, by state, each counted up to 100,000", ["state"], registry=registry)
         self._oldest = Gauge(
             "opendesk_job_oldest_due_seconds", "For how long the oldest due job has waited", registry=registry
         )

@@ -6,6 +6,7 @@
 from opendesk.network.jobs.looking import (
     Numbers,
     discard,
+    discard_lane,
     forget_old,
     get,
     get_many,
@@ -48,6 +49,7 @@ __all__ = [
     "add",
     "add_many",
     "discard",
+    "discard_lane",
     "forget_old",
     "get",
     "get_many",

@@ -7,7 +7,7 @@ from uuid import UUID
 from attrs import frozen
 
 from opendesk.network.jobs.shapes import JobView, State
-from opendesk.network.jobs.table import CHANNEL, DONE_CHANNEL
+from opendesk.network.jobs.table import BATCH, CHANNEL, DONE_CHANNEL, IDS_A_NOTE
 from opendesk.postgres.driver import TrioConnection
 
 # Told at once; a page for people.
@@ -19,6 +19,8 @@ COUNT_AT_MOST: Final = 100_000
 # Of a job that is done, an operator may want to know for a few days what it was; a dead letter may be found after a long leave.
 DONE_KEPT_DAYS: Final = 7
 DEAD_KEPT_DAYS: Final = 180
+# Nobody need come back to what a daemon has left in a lane that nothing depends on.
+LEFT_KEPT_DAYS: Final = 1
 # Deleted by one statement, some 20 ms; and in one go, so that somebody who was away for long is done with it, and nobody else waits.
 _FORGET_BATCH: Final = 1_000
 _FORGET_BATCHES: Final = 100
@@ -56,11 +58,31 @@ _DISCARD: Final = f"""
     ), told AS (SELECT pg_notify('{CHANNEL}', json_agg(lane)::text) FROM gone HAVING count(*) > 0)
     SELECT pg_notify('{DONE_CHANNEL}', gone.id::text), (SELECT count(*) FROM told) FROM gone
 """
+# Those that run as well: what comes of them nobody waits for any more, and due again they would be nobody's.
+_DISCARD_LANE: Final = f"""
+    WITH gone AS (
+        UPDATE jobs SET state = 'dead', finished_at = clock_timestamp(), last_error = %(why)s, leased_by = NULL, leased_until = NULL
+         WHERE id = ANY (ARRAY(SELECT id FROM jobs WHERE lane = %(lane)s AND state IN ('due', 'running') LIMIT {BATCH} FOR UPDATE))
+     RETURNING id
+    ), told AS (
+        SELECT pg_notify('{DONE_CHANNEL}', string_agg(id::text, ' '))
+          FROM (SELECT id, row_number() OVER () / {IDS_A_NOTE} AS part FROM gone) AS parts GROUP BY part
+    )
+    SELECT count(*), (SELECT count(*) FROM told) FROM gone
+"""
 
 _FORGET: Final = """
     DELETE FROM jobs WHERE id IN (
         SELECT id FROM jobs WHERE state = %(state)s AND finished_at < now() - %(days)s * interval '1 day'
          ORDER BY finished_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    )
+"""
+
+_FORGET_LEFT: Final = """
+    DELETE FROM jobs WHERE id IN (
+        SELECT id FROM jobs
+         WHERE state = 'due' AND starts_with(lane, %(lanes)s) AND run_at < now() - %(days)s * interval '1 day'
+         LIMIT %(limit)s FOR UPDATE SKIP LOCKED
     )
 """
 
@@ -112,17 +134,38 @@ async def discard(conn: TrioConnection, job_id: UUID, *, why: str = "discarded")
     return await conn.run(_DISCARD, {"id": job_id, "why": why}) == 1
 
 
+async def discard_lane(conn: TrioConnection, lane: str, *, why: str) -> int:
+    """Make all of a lane that isn't over dead letters; how many."""
+    total = 0
+    while True:
+        row = await conn.fetch_one(_DISCARD_LANE, {"lane": lane, "why": why})
+        assert row is not None
+        count = int(row[0])
+        total += count
+        if count < BATCH:
+            return total
+
+
 async def forget_old(
     conn: TrioConnection, *, done_kept_days: float = DONE_KEPT_DAYS, dead_kept_days: float = DEAD_KEPT_DAYS
 ) -> int:
     """Delete what has been over for long enough, in small batches; how many. What is left over comes with the next time."""
+    done = await _forget(conn, _FORGET, {"state": "done", "days": done_kept_days})
+    return done + await _forget(conn, _FORGET, {"state": "dead", "days": dead_kept_days})
+
+
+async def forget_left(conn: TrioConnection, lanes: str, *, kept_days: float = LEFT_KEPT_DAYS) -> int:
+    """Delete what should have been done for as long in lanes that begin like this, and wasn't: for those of which that is as well."""
+    return await _forget(conn, _FORGET_LEFT, {"lanes": lanes, "days": kept_days})
+
+
+async def _forget(conn: TrioConnection, statement: str, values: dict[str, object]) -> int:
     deleted = 0
-    for state, days in (("done", done_kept_days), ("dead", dead_kept_days)):
-        for _ in range(_FORGET_BATCHES):
-            batch = await conn.run(_FORGET, {"state": state, "days": days, "limit": _FORGET_BATCH})
-            deleted += batch
-            if batch < _FORGET_BATCH:
-                break
+    for _ in range(_FORGET_BATCHES):
+        batch = await conn.run(statement, {**values, "limit": _FORGET_BATCH})
+        deleted += batch
+        if batch < _FORGET_BATCH:
+            break
     return deleted
 
 

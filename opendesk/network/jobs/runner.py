@@ -137,13 +137,12 @@ class Runner:
             return
         async with self._pool.connection() as conn:
             asked_s = trio.current_time()
-            jobs = await table.claim(conn, self._node, _shuffled(lanes), limit=limit, ttl_s=self._terms.lease_s)
-            for job in jobs:
-                self._begin(job, asked_s, working)
-            if len(jobs) >= limit:
-                self._lookout.tell(lanes)
-            elif idle := lanes.keys() - {job.lane for job in jobs}:
-                self._lookout.falls_due(await table.next_due_in_s(conn, list(idle)))
+            found = await table.look(conn, self._node, _shuffled(lanes), limit=limit, ttl_s=self._terms.lease_s)
+        for job in found.jobs:
+            self._begin(job, asked_s, working)
+        self._lookout.falls_due(found.next_due_in_s)
+        if len(found.jobs) >= limit:
+            self._lookout.tell(lanes)
 
     async def _look(self) -> None:
         """For what nobody told of."""

@@ -1,5 +1,6 @@
 """What a job is, what may become of an attempt at it, and what is written of that."""
 
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 import json
 from typing import Any, Final, Literal
@@ -7,6 +8,7 @@ from uuid import UUID
 
 from attrs import field, frozen
 
+from opendesk.errors import Overloaded
 from opendesk.network.backoff import pause_s
 
 State = Literal["due", "running", "done", "dead"]
@@ -18,6 +20,9 @@ MAX_NAME: Final = 500
 MAX_JSON_BYTES: Final = 64 * 1024
 # Of an error that is kept: what is told first says most.
 MAX_ERROR: Final = 2_000
+
+# Who is refused since too many jobs wait for one key: some of them are done by then, if its router is there.
+CROWDED_RETRY_S: Final = 30
 
 # A wait between two attempts is no longer than this (before jitter): who mends a router sees within the hour that it was of use.
 LONGEST_PAUSE_S: Final = 3600.0
@@ -34,7 +39,9 @@ def _check_name(_instance: object, attribute: Any, value: Any) -> None:
 class NewJob:
     """A job to add. Jobs of one key in one lane run one after the other, in the order in which they were added.
 
-    With `joins=False` it joins none with its `dedupe`, but others may join it: what it is to do may be news to one that runs already.
+    It joins the last unfinished one of its key if that has the same `dedupe`; with `joins=False` it does not: what it is to do may be news to
+    one that runs already. To one that still waits, nothing is: with `within` any such one of its type is joined whose payload has all of that
+    (as jsonb contains jsonb), and then it is tried as often as a new one. A `bounded` one may be refused: see Crowded.
     """
 
     type: str = field(validator=_check_name)
@@ -44,6 +51,8 @@ class NewJob:
     run_at: datetime | None = None  # as soon as may be
     dedupe: str | None = field(default=None, validator=_check_name)
     joins: bool = True
+    within: dict[str, Any] | None = None
+    bounded: bool = False
     trace_id: str | None = field(default=None, validator=_check_name)
 
 
@@ -69,6 +78,23 @@ class Job:
     attempts: int  # this one included
     run_at: datetime
     trace_id: str | None
+
+
+@frozen
+class Found:
+    """What a look took, and of each lane that has jobs for later: how many seconds to the first of them."""
+
+    jobs: Sequence[Job]
+    next_due_in_s: Mapping[str, float]
+
+
+class Crowded(Overloaded):
+    """Too much is waiting here already; try again later."""
+
+    def __init__(self, keys: Collection[tuple[str, str]]) -> None:
+        """`keys`: lanes and keys that have as many unfinished jobs as they may."""
+        super().__init__("too many actions wait for this device; try again later", retry_after_s=CROWDED_RETRY_S)
+        self.keys = frozenset(keys)
 
 
 @frozen

@@ -13,7 +13,8 @@ from psycopg.errors import UniqueViolation
 from psycopg.pq import TransactionStatus
 import structlog
 
-from opendesk.network.jobs.shapes import Added, Ended, Job, NewJob, as_json
+from opendesk.network.jobs.claiming import CLAIM
+from opendesk.network.jobs.shapes import Added, Crowded, Ended, Found, Job, NewJob, as_json
 from opendesk.postgres.driver import TrioConnection
 
 log = structlog.get_logger()
@@ -35,6 +36,12 @@ BATCH: Final = 1_000
 # A claim that met another on one key is tried again; the second time it sees what that one took.
 _CLAIM_TRIES: Final = 3
 
+# The last of a crowd of jobs that wait for one key would be done in minutes: whoever asks is better told. What may join one of them still does.
+MOST_OF_A_KEY: Final = 200
+
+# Claims that met others each time are tried again as if something fell due then.
+_MET_OTHERS_S: Final = 0.05
+
 # Only one transaction at a time adds to a key, so that the order of `seq` is the order of commits, and no two of the same kind are added
 # at once where the second is to join the first. All keys in one order, so that nobody waits in a circle.
 _LOCK_KEYS: Final = """
@@ -43,75 +50,71 @@ _LOCK_KEYS: Final = """
               FROM unnest(%(lane)s::text[], %(key)s::text[]) AS k (lane, key) ORDER BY 1) AS keys
 """
 
-# A job joins the last one of its key if that is unfinished and does the same. What failed before and waits for its next try would keep the
-# new one waiting, too: somebody asks now, so it is tried now, and anew.
+# Who repeats joins the last one of its key if that is unfinished and does the same. Who brings news joins one that still waits: its look
+# comes after our commit, since the row is ours until then, and a claim passes over it. What was claimed a moment ago is no longer due, or
+# locked; it may have looked. One that waits although a later one runs is not joined: a repeat would take that for the last.
+# What failed before and waits for its next try would keep the new one waiting, too: it is tried now, but has no more attempts for that, unless
+# it brings the news.
 _ADD: Final = f"""
     WITH given AS MATERIALIZED (
-        SELECT g.*, last.id AS joined, last.outcomes
-          FROM unnest(%(type)s::text[], %(lane)s::text[], %(key)s::text[], %(payload)s::text[], %(run_at)s::timestamptz[],
-                      %(dedupe)s::text[], %(joins)s::bool[], %(trace_id)s::text[])
-               WITH ORDINALITY AS g (type, lane, key, payload, run_at, dedupe, joins, trace_id, n)
+        SELECT g.*, coalesce(last.id, waiting.id) AS joined, coalesce(last.outcomes, waiting.outcomes) AS outcomes,
+               waiting.id IS NOT NULL AS waits, waiting.id IS NOT NULL AND (g.joins AND waiting.dedupe = g.dedupe) IS NOT TRUE AS is_news
+          FROM unnest(%(type)s::text[], %(lane)s::text[], %(key)s::text[], %(payload)s::text[], %(run_at)s::timestamptz[], %(dedupe)s::text[],
+                      %(joins)s::bool[], %(within)s::text[], %(bounded)s::bool[], %(trace_id)s::text[])
+               WITH ORDINALITY AS g (type, lane, key, payload, run_at, dedupe, joins, within, bounded, trace_id, n)
                LEFT JOIN LATERAL (
                    SELECT j.id, j.outcomes, j.dedupe FROM jobs j
                     WHERE j.lane = g.lane AND j.key = g.key AND j.state IN ('due', 'running') ORDER BY j.seq DESC LIMIT 1
                ) AS last ON g.joins AND last.dedupe = g.dedupe
+               LEFT JOIN LATERAL (
+                   SELECT j.id, j.outcomes, j.dedupe FROM jobs j
+                    WHERE last.id IS NULL AND g.run_at IS NULL AND j.lane = g.lane AND j.key = g.key AND j.state IN ('due', 'running')
+                      AND j.state = 'due' AND (j.run_at <= now() OR j.fence > 0) AND j.type = g.type AND j.payload @> g.within::jsonb
+                      AND NOT EXISTS (SELECT FROM jobs r WHERE r.lane = j.lane AND r.key = j.key AND r.state = 'running' AND r.seq > j.seq OFFSET 0)
+                    ORDER BY j.seq DESC LIMIT 1 FOR UPDATE SKIP LOCKED
+               ) AS waiting ON true
+    ), counted AS MATERIALIZED (
+        SELECT g.*, NOT g.bounded OR others.n + row_number() OVER (PARTITION BY g.lane, g.key ORDER BY g.n) <= {MOST_OF_A_KEY} AS has_room
+          FROM given g CROSS JOIN LATERAL (
+                   SELECT count(*) AS n
+                     FROM (SELECT FROM jobs j
+                            WHERE g.bounded AND j.lane = g.lane AND j.key = g.key AND j.state IN ('due', 'running') LIMIT {MOST_OF_A_KEY}
+                          ) AS found
+               ) AS others
+         WHERE g.joined IS NULL
     ), fresh AS MATERIALIZED (
-        SELECT g.*, uuid7() AS id FROM given g WHERE joined IS NULL ORDER BY n
+        SELECT g.*, uuid7() AS id FROM counted g WHERE has_room ORDER BY n
     ), made AS (
         INSERT INTO jobs (id, type, lane, key, payload, run_at, dedupe, trace_id)
         SELECT id, type, lane, key, payload::jsonb, coalesce(run_at, now()), dedupe, trace_id FROM fresh ORDER BY n
     ), hurried AS (
-        UPDATE jobs SET run_at = now(), attempts = 0
-          FROM (SELECT DISTINCT failed.id
-                  FROM given g
-                       CROSS JOIN LATERAL (
-                           SELECT j.id FROM jobs j
-                            WHERE j.lane = g.lane AND j.key = g.key AND j.state IN ('due', 'running') AND j.fence > 0 AND j.run_at > now()
-                           OFFSET 0
-                       ) AS failed
-                 WHERE g.run_at IS NULL) AS waiting
-         WHERE jobs.id = waiting.id AND jobs.state = 'due' AND jobs.run_at > now() RETURNING jobs.lane
+        UPDATE jobs SET run_at = least(jobs.run_at, now()), attempts = CASE WHEN wanted.is_news THEN 0 ELSE attempts END,
+                        dedupe = coalesce(wanted.dedupe, jobs.dedupe)
+          FROM (SELECT id, bool_or(is_news) AS is_news, (array_agg(dedupe ORDER BY n DESC) FILTER (WHERE is_news))[1] AS dedupe
+                  FROM (SELECT failed.id, false AS is_news, NULL AS dedupe, g.n
+                          FROM given g
+                               CROSS JOIN LATERAL (
+                                   SELECT j.id FROM jobs j
+                                    WHERE j.lane = g.lane AND j.key = g.key AND j.state IN ('due', 'running') AND j.fence > 0 AND j.run_at > now()
+                                   OFFSET 0
+                               ) AS failed
+                         WHERE g.run_at IS NULL
+                        UNION ALL
+                        SELECT joined, true, dedupe, n FROM given WHERE is_news) AS each
+                 GROUP BY id) AS wanted
+         WHERE jobs.id = wanted.id AND jobs.state = 'due'
+           AND (jobs.run_at > now() OR wanted.is_news AND (jobs.attempts > 0 OR jobs.dedupe IS DISTINCT FROM wanted.dedupe))
+     RETURNING jobs.lane
     ), told AS (
         SELECT pg_notify('{CHANNEL}', CASE WHEN octet_length(lanes) > {_LANES_BYTES} THEN '' ELSE lanes END)
           FROM (SELECT json_agg(DISTINCT lane)::text AS lanes
-                  FROM (SELECT lane FROM fresh WHERE run_at IS NULL OR run_at < now() + {_SOON} UNION ALL SELECT lane FROM hurried) AS soon
+                  FROM (SELECT lane FROM fresh WHERE run_at IS NULL OR run_at < now() + {_SOON} UNION ALL SELECT lane FROM hurried
+                        UNION ALL SELECT lane FROM given WHERE waits) AS soon  -- a claim may have passed over it
                ) AS all_of_them
          WHERE lanes IS NOT NULL
     )
     SELECT coalesce(g.joined, f.id), g.joined IS NOT NULL, coalesce(g.outcomes, 0), (SELECT count(*) FROM told)
       FROM given g LEFT JOIN fresh f USING (n) ORDER BY n
-"""
-
-# OFFSET 0 keeps each NOT EXISTS a probe of an index a row: made a join, it would read all that waits in all lanes.
-CLAIM: Final = """
-    WITH picked AS MATERIALIZED (
-        SELECT next.id
-          FROM unnest(%(lanes)s::text[], %(rooms)s::int[]) AS open (lane, room)
-               CROSS JOIN LATERAL (
-                   SELECT j.id FROM jobs j
-                    WHERE j.lane = open.lane AND j.state = 'due' AND j.run_at <= now()
-                      AND NOT EXISTS (SELECT FROM jobs r WHERE r.lane = j.lane AND r.key = j.key AND r.state = 'running' OFFSET 0)
-                      -- One that is not due yet holds up nobody, but for one that was begun: that one came first.
-                      AND NOT EXISTS (SELECT FROM jobs e
-                                       WHERE e.lane = j.lane AND e.key = j.key AND e.state IN ('due', 'running') AND e.seq < j.seq
-                                         AND (e.run_at <= now() OR e.fence > 0) OFFSET 0)
-                    ORDER BY j.run_at, j.seq LIMIT open.room FOR UPDATE SKIP LOCKED
-               ) AS next
-         LIMIT %(limit)s
-    )
-    UPDATE jobs SET state = 'running', attempts = attempts + 1, fence = fence + 1,
-                    leased_by = %(node)s, leased_until = clock_timestamp() + %(ttl_s)s * interval '1 second'
-      FROM picked WHERE jobs.id = picked.id
- RETURNING jobs.id, fence, type, lane, key, payload, attempts, run_at, trace_id
-"""
-
-# Of lanes: when the next job is due that isn't yet.
-_NEXT_DUE: Final = """
-    SELECT lane, extract(epoch FROM next.run_at - clock_timestamp())::float8
-      FROM unnest(%(lanes)s::text[]) AS open (lane)
-           CROSS JOIN LATERAL (
-               SELECT j.run_at FROM jobs j WHERE j.lane = open.lane AND j.state = 'due' AND j.run_at > now() ORDER BY j.run_at LIMIT 1
-           ) AS next
 """
 
 _FINISH: Final = f"""
@@ -167,7 +170,7 @@ _TAKE_BACK: Final = f"""
 
 
 async def add(conn: TrioConnection, job: NewJob) -> UUID:
-    """Add it in the caller's transaction, or join the last unfinished job of its key if that has the same `dedupe`."""
+    """Add it in the caller's transaction, or join one that does the same: see NewJob."""
     (added,) = await add_many(conn, [job])
     return added.id
 
@@ -176,7 +179,7 @@ async def add_many(conn: TrioConnection, jobs: Sequence[NewJob]) -> list[Added]:
     """The same for several, in their order; of those that are alike in one call, each joins only what was there before.
 
     Their keys are locked until the transaction ends. Outside of one, it is a transaction of its own. Raises ValueError for a payload
-    that is too large, or for more than a batch.
+    that is too large, or for more than a batch; Crowded, which must end the caller's transaction.
     """
     if len(jobs) > BATCH:
         raise ValueError(f"{len(jobs)} jobs are more than one statement takes ({BATCH})")
@@ -189,17 +192,25 @@ async def add_many(conn: TrioConnection, jobs: Sequence[NewJob]) -> list[Added]:
 async def _add(conn: TrioConnection, jobs: Sequence[NewJob]) -> list[Added]:
     values = {
         name: [getattr(job, name) for job in jobs]
-        for name in ("type", "lane", "key", "run_at", "dedupe", "joins", "trace_id")
+        for name in ("type", "lane", "key", "run_at", "dedupe", "joins", "bounded", "trace_id")
     }
     await conn.run(_LOCK_KEYS, values)
     values["payload"] = [as_json(job.payload) for job in jobs]
+    values["within"] = [None if job.within is None else as_json(job.within) for job in jobs]
     rows = await conn.fetch(_ADD, values)
+    if crowded := {(job.lane, job.key) for job, row in zip(jobs, rows, strict=True) if row[0] is None}:
+        raise Crowded(crowded)
     return [Added(id=row[0], joined=row[1], outcomes=row[2]) for row in rows]
 
 
 async def claim(
     conn: TrioConnection, node: UUID, open_lanes: Mapping[str, int], *, limit: int, ttl_s: float
 ) -> list[Job]:
+    """What `look` takes."""
+    return list((await look(conn, node, open_lanes, limit=limit, ttl_s=ttl_s)).jobs)
+
+
+async def look(conn: TrioConnection, node: UUID, open_lanes: Mapping[str, int], *, limit: int, ttl_s: float) -> Found:
     """Take what is due in these lanes, as many of each as it has room for, in the order in which they fell due.
 
     Of one key only the first, and none while one of it is running. Not in a transaction.
@@ -213,16 +224,13 @@ async def claim(
     }
     for _ in range(_CLAIM_TRIES):
         try:
-            return await conn.fetch(CLAIM, values, row=Job)
+            rows = await conn.fetch(CLAIM, values)
         except UniqueViolation:  # an earlier job of a key fell due while another daemon was just claiming a later one
             log.debug("jobs.claim_met_another")
-    return []
-
-
-async def next_due_in_s(conn: TrioConnection, lanes: Sequence[str]) -> dict[str, float]:
-    """Of each lane that has jobs for later: how many seconds to the first of them."""
-    rows = await conn.fetch(_NEXT_DUE, {"lanes": list(lanes)})
-    return {row[0]: row[1] for row in rows}
+        else:
+            jobs = [Job(*columns) for *columns, _ in rows if columns[0] is not None]
+            return Found(jobs, {row[3]: row[-1] for row in rows if row[0] is None})
+    return Found([], dict.fromkeys(open_lanes, _MET_OTHERS_S))
 
 
 async def finish(conn: TrioConnection, outcomes: Sequence[Ended]) -> set[UUID]:

@@ -40,6 +40,18 @@ async def test_dead_jobs_are_listed_shown_and_replayed(conn: TrioConnection, con
     assert len(json.loads(await jobs("list", "--state", "due", "--json"))) == 1
 
 
+async def test_what_a_job_says_moves_no_cursor(conn: TrioConnection, conninfo: str, tmp_path: Path) -> None:
+    evil = "\x1b[2J\x9b1mevil\r\u202e"
+    await add(conn, new(f"key{evil}"))
+    (job,) = await claimed(conn)
+    await table.finish(conn, [ended(job, Dead(evil, {"said": evil}), RETRIES, jitter=0)])
+    for arguments in (["list"], ["show", str(job.id)]):
+        done = await opendesk("jobs", *arguments, data_dir=tmp_path, DATABASE_URL=url_of(conninfo))
+        assert done.code == 0, done
+        assert all(char == "\n" or char.isprintable() for char in done.out)
+        assert "\\x1b[2J\\x9b1mevil\\r\\u202e" in done.out
+
+
 @pytest.mark.parametrize("action", ["replay", "discard", "show"])
 async def test_a_job_that_is_not_there_is_told_in_one_line(conninfo: str, tmp_path: Path, action: str) -> None:
     unknown = str(uuid4())

@@ -22,6 +22,7 @@ from opendesk.network.jobs import (
     forget_old,
     get,
     list_jobs,
+    looking,
     numbers,
     replay,
     table,
@@ -209,3 +210,12 @@ async def node_of_what_runs(conn: TrioConnection) -> UUID:
     assert row is not None
     node: UUID = row[0]
     return node
+
+
+async def test_what_nobody_came_back_to_is_forgotten_where_that_is_as_well(conn: TrioConnection) -> None:
+    await add(conn, new("left", lane="dry run/r1"))
+    await add(conn, new("needed", lane="r1"))
+    await conn.run("UPDATE jobs SET run_at = now() - interval '25 hours'")
+    await add(conn, new("fresh", lane="dry run/r1"))
+    assert await looking.forget_left(conn, "dry run/") == 1
+    assert {job.key for job in await list_jobs(conn)} == {"needed", "fresh"}

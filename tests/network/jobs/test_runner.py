@@ -8,6 +8,7 @@ import psycopg
 import pytest
 import trio
 
+from opendesk import database
 from opendesk.network.jobs import (
     Again,
     Dead,
@@ -22,7 +23,9 @@ from opendesk.network.jobs import (
     runner,
     table,
 )
+from opendesk.network.jobs.claiming import CLAIM
 from opendesk.network.jobs.runner import Handler
+from opendesk.network.jobs.shapes import Found
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from tests.network.jobs.working import PATIENCE_S, Workshop, claimed, new, running, until_job, until_state
@@ -435,17 +438,17 @@ async def test_a_database_that_was_away_costs_no_job(
 async def test_a_failing_claim_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, pool: Pool, conn: TrioConnection, conninfo: str
 ) -> None:
-    claim, left = table.claim, 2
+    look, left = table.look, 2
 
-    async def flaky(*args: object, **more: object) -> list[Job]:
+    async def flaky(*args: object, **more: object) -> Found:
         nonlocal left
         left -= 1
         if left >= 0:
             raise psycopg.OperationalError("away")
-        return await claim(*args, **more)  # type: ignore[arg-type]  # passed on
+        return await look(*args, **more)  # type: ignore[arg-type]  # passed on
 
     monkeypatch.setattr(runner, "RETRY_S", 0.01)
-    monkeypatch.setattr(table, "claim", flaky)
+    monkeypatch.setattr(table, "look", flaky)
     async with running(pool, conninfo, Workshop()):
         await until_state(conn, await add(conn, new()), "done")
 
@@ -465,3 +468,42 @@ async def test_a_dead_letter_is_replayed_at_once(
         await until_listening(conn)
         assert await looking.replay(conn, job_id)
         await until_state(conn, job_id, "done")
+
+
+def test_the_jobs_pool_lets_all_that_are_under_way_wait() -> None:
+    assert database.JOBS_WAITING > holding.MAX_AT_ONCE
+
+
+async def test_what_falls_due_in_a_lane_that_is_busy_with_another_is_done_then(
+    deaf_and_patient: None, pool: Pool, conn: TrioConnection, conninfo: str
+) -> None:
+    async def act(job: Job) -> Outcome:
+        if job.key == "slow":
+            await trio.sleep_forever()
+        return Done()
+
+    async with running(pool, conninfo, shop := Workshop(act=act)):
+        await until_listening(conn)
+        at = datetime.now(UTC) + timedelta(seconds=0.5)
+        await add(conn, new("timed", run_at=at))
+        await add(conn, new("slow"))
+        await shop.until(lambda: "timed" in [job.key for job in shop.begun])
+
+
+async def test_who_met_others_each_time_looks_again(
+    deaf_and_patient: None, monkeypatch: pytest.MonkeyPatch, pool: Pool, conn: TrioConnection, conninfo: str
+) -> None:
+    """As if other daemons were always first."""
+    fetch, left = TrioConnection.fetch, 7
+
+    async def beaten(self: TrioConnection, query: str, *args: object, **more: object) -> object:
+        nonlocal left
+        if query is CLAIM and left:
+            left -= 1
+            raise psycopg.errors.UniqueViolation
+        return await fetch(self, query, *args, **more)  # type: ignore[call-overload]  # passed on
+
+    monkeypatch.setattr(TrioConnection, "fetch", beaten)
+    async with running(pool, conninfo, Workshop()):
+        await until_state(conn, await add(conn, new()), "done")
+    assert left == 0
