@@ -184,6 +184,8 @@ def test_a_secret_matches_only_its_own_bytes(value: str | bytes, candidate: str 
 
 def test_a_header_that_is_no_text_matches_nothing() -> None:
     assert not Secret("s").matches("\udcff")
+    assert not Secret("s\ud800").matches("s")
+    assert Secret("s\ud800") == Secret("s\ud800") != Secret("s\ud801")
 
 
 def test_any_of_several_secrets_matches_and_none_of_no_secrets() -> None:

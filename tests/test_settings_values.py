@@ -197,6 +197,10 @@ def test_a_router_without_a_port_has_the_usual_one() -> None:
         (json.dumps([NODE | {"host": "a b"}]), "host is not text"),
         (json.dumps([NODE | {"host": "-"}]), "is not an address or a host name"),
         (json.dumps([NODE | {"id": 5}]), "id is not text"),
+        (json.dumps([NODE | {"id": "r\ud800"}]), "id has half a character"),
+        (json.dumps([NODE | {"host": "h\udc80"}]), "host has half a character"),
+        (json.dumps([NODE | {"user": "\udfff"}]), "user has half a character"),
+        (json.dumps([NODE | {"pass": "half\ud800"}]), "pass has half a character"),
     ],
 )
 def test_routers_are_read_strictly(text: str, said: str) -> None:

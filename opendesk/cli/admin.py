@@ -5,7 +5,7 @@ from typing import Final
 
 import click
 
-from opendesk.cli.common import TEXT, checked, load_settings, with_connection
+from opendesk.cli.common import TEXT, checked, load_settings, say, with_connection
 from opendesk.postgres.driver import TrioConnection
 from opendesk.rental import users
 from opendesk.rental.api.users import Register
@@ -50,7 +50,7 @@ def create(context: click.Context, email: str, *, password_stdin: bool, username
             raise click.ClickException(f"the name {wanted.username} is taken: give another with --username") from None
 
     made = with_connection(settings, work)
-    click.echo(f"admin {made.email} ({made.id})")
+    say(f"admin {made.email} ({made.id})")
 
 
 @admin.command()
@@ -75,7 +75,7 @@ def _set_banned(context: click.Context, email: str, *, banned: bool) -> None:
 
     if not with_connection(load_settings(context), work):
         raise click.ClickException(f"there is no user {email}")
-    click.echo(f"{email} is {'banned' if banned else 'admitted again'}")
+    say(f"{email} is {'banned' if banned else 'admitted again'}")
 
 
 def _password(*, from_stdin: bool) -> str:

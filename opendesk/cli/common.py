@@ -44,11 +44,21 @@ _EXPECTED: Final[tuple[type[Exception], ...]] = (
 )  # fmt: skip
 
 
+def printable(text: object) -> str:
+    """As one line of a terminal's: what would move its cursor, or worse, is shown as the characters that it is."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+
+
+def say(line: object, *, err: bool = False) -> None:
+    """A line for people, whoever's words are in it."""
+    click.echo(printable(line), err=err)
+
+
 def load_settings(context: click.Context) -> Settings:
     """The settings, and on standard error what is doubtful about them; or every fault and exit code 2."""
     settings = read_settings(context)
     for warning in settings.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
     return settings
 
 
@@ -58,7 +68,7 @@ def read_settings(context: click.Context) -> Settings:
         return load(context.find_root().obj, env_file=context.find_root().params.get("env_file"))
     except SettingsError as error:
         for fault in error.faults:
-            click.echo(fault, err=True)
+            say(fault, err=True)
         sys.exit(EXIT_SETTINGS)
 
 
@@ -105,7 +115,7 @@ class plain_failures:  # noqa: N801  # used as a statement
         if isinstance(found, KeyboardInterrupt):
             raise click.Abort from None
         if isinstance(found, self._expected):
-            raise click.ClickException(_line(found)) from None
+            raise click.ClickException(printable(_line(found))) from None
         if isinstance(found, psycopg.ProgrammingError) and _is_about_conninfo(found):
             # Without its text, which quotes what it was given: a password may be in there.
             raise click.ClickException(

@@ -9,7 +9,7 @@ from uuid import UUID
 from attrs import evolve
 import click
 
-from opendesk.cli.common import TEXT, load_settings, with_connection
+from opendesk.cli.common import TEXT, load_settings, say, with_connection
 from opendesk.network.jobs import looking
 from opendesk.network.jobs.shapes import STATES, JobView, State
 from opendesk.postgres.driver import TrioConnection
@@ -47,7 +47,7 @@ def list_(context: click.Context, *, state: State | None, lane: str | None, limi
         click.echo(json.dumps([_wire(view) for view in found], indent=2))
         return
     for view in found:
-        click.echo(_line(view))
+        say(_line(view))
 
 
 @jobs.command()
@@ -63,7 +63,7 @@ def show(context: click.Context, job: UUID, *, as_json: bool) -> None:
         click.echo(json.dumps(_wire(view), indent=2))
         return
     for name, value in _wire(view).items():
-        click.echo(f"{name}: {'-' if value is None else value}")
+        say(f"{name}: {'-' if value is None else value}")
 
 
 @jobs.command()
@@ -100,7 +100,10 @@ def _change(
         raise click.ClickException(f"there is no job {job}")
     if not changed:
         raise click.ClickException(f"job {job} is {view.state}: nothing was changed")
-    click.echo(json.dumps(_wire(view), indent=2) if as_json else f"{job} {done}")
+    if as_json:
+        click.echo(json.dumps(_wire(view), indent=2))
+    else:
+        say(f"{job} {done}")
 
 
 def _wire(view: JobView) -> dict[str, Any]:
@@ -110,7 +113,5 @@ def _wire(view: JobView) -> dict[str, Any]:
 def _line(view: JobView) -> str:
     error = "" if view.last_error is None else f"  {view.last_error.partition(chr(10))[0][:ERROR_WIDTH]}"
     when = f"{view.finished_at or view.run_at:%Y-%m-%d %H:%M:%S}"
-    where = "  ".join(
-        " ".join(name.split()) for name in (view.type, view.lane, view.key)
-    )  # a line, whatever is in a name
+    where = f"{view.type}  {view.lane}  {view.key}"
     return f"{view.id}  {view.state:<7}  {when}  {where}  {view.attempts} attempts{error}"

@@ -6,7 +6,7 @@ import sys
 import attrs
 import click
 
-from opendesk.cli.common import EXIT_FAILED, load_settings, with_connection
+from opendesk.cli.common import EXIT_FAILED, load_settings, say, with_connection
 from opendesk.rental import ledger as books
 
 
@@ -33,13 +33,13 @@ def verify(context: click.Context, *, as_json: bool) -> None:
 
 
 def _show(found: books.Verification) -> None:
-    click.echo(
+    say(
         f"{found.wallets} wallets with {found.in_wallets} in all, {found.sessions} sessions, "
         f"{found.transfers} transfers, {found.entries} entries"
     )
     for check in found.checks:
-        click.echo(f"{'ok   ' if check.faults == 0 else 'WRONG'} {check.states}")
+        say(f"{'ok   ' if check.faults == 0 else 'WRONG'} {check.states}")
         for fault in check.shown:
-            click.echo(f"      {fault.what}: {fault.found} where {fault.expected} was expected")
+            say(f"      {fault.what}: {fault.found} where {fault.expected} was expected")
         if check.faults > len(check.shown):
-            click.echo(f"      … and {check.faults - len(check.shown)} more")
+            say(f"      … and {check.faults - len(check.shown)} more")

@@ -6,7 +6,7 @@ import click
 import trio
 
 from opendesk import database
-from opendesk.cli.common import EXIT_FAILED, TEXT, load_settings, plain_failures
+from opendesk.cli.common import EXIT_FAILED, TEXT, load_settings, plain_failures, say
 from opendesk.ops import logging
 from opendesk.settings import Settings
 
@@ -35,11 +35,11 @@ def migrate(context: click.Context, *, check: bool, role: str | None) -> None:
     with plain_failures(database.UnknownRole):
         names = trio.run(_pending if check else _migrated, settings, role)
     for name in names:
-        click.echo(f"{'missing' if check else 'applied'} {name}")
+        say(f"{'missing' if check else 'applied'} {name}")
     if not names:
-        click.echo("The database is up to date.")
+        say("The database is up to date.")
     if role is not None:
-        click.echo(f"{role} may serve.")
+        say(f"{role} may serve.")
     if check and names:
         context.exit(EXIT_FAILED)
 

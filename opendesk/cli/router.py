@@ -10,7 +10,9 @@ from attrs import evolve, frozen
 import click
 import trio
 
-from opendesk.cli.common import EXIT_FAILED, TEXT, load_settings, plain_failures, with_connection
+from opendesk.cli.common import EXIT_FAILED, TEXT, load_settings, plain_failures, printable, say, with_connection
+from opendesk.network import removing
+from opendesk.network.removing import Removed
 from opendesk.network.routeros.client import connect
 from opendesk.network.routeros.errors import RouterOsError
 from opendesk.network.routers import registry, states
@@ -18,7 +20,7 @@ from opendesk.network.routers import rekey as rekeying
 from opendesk.network.routers.link import look, target_of
 from opendesk.network.routers.registry import NewRouter, RouterSpec
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.routers.status import RouterStatus, status_of
+from opendesk.network.routers.status import CLOSED, RouterStatus, status_of
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings import Settings
 from opendesk.settings.addresses import host as host_name
@@ -79,7 +81,7 @@ def add(
     if as_json:
         click.echo(json.dumps({"id": new.id, "new": is_new}))
     else:
-        click.echo(f"router {new.id} ({new.host}) {'added' if is_new else 'changed'}")
+        say(f"router {new.id} ({new.host}) {'added' if is_new else 'changed'}")
 
 
 @router.command("list")
@@ -92,9 +94,9 @@ def list_(context: click.Context, *, as_json: bool) -> None:
         click.echo(json.dumps({"routers": to_wire(found)}, indent=2))
         return
     for status in found:
-        click.echo(_line(status))
+        say(_line(status))
     if not found:
-        click.echo("no routers", err=True)
+        say("no routers", err=True)
 
 
 @router.command()
@@ -111,20 +113,31 @@ def show(context: click.Context, router_id: str, *, as_json: bool) -> None:
     breaker = told.pop("breaker")
     for name, value in (*told.items(), ("circuit", breaker["state"]), ("failures", breaker["failures"])):
         if value is not None:
-            click.echo(f"{name:14} {value}")
+            say(f"{name:14} {value}")
 
 
 @router.command()
 @_ID
+@_AS_JSON
 @click.pass_context
-def remove(context: click.Context, router_id: str) -> None:
-    """Forget a router of the database. What it was told stays on it."""
+def remove(context: click.Context, router_id: str, *, as_json: bool) -> None:
+    """Forget a router of the database. What it was told stays on it.
 
-    async def work(conn: TrioConnection) -> None:
-        await registry.remove(conn, router_id)
+    Access that it gives is no longer granted, and jobs that wait for it are dead letters: they can be replayed once it is back.
+    """
+    settings = load_settings(context)
+    is_known_besides = any(node.id == router_id for node in settings.mikrotik_nodes)
 
-    with_connection(load_settings(context), work)
-    click.echo(f"router {router_id} removed")
+    async def work(conn: TrioConnection) -> Removed:
+        return await removing.remove(conn, router_id, is_known_besides=is_known_besides)
+
+    removed = with_connection(settings, work)
+    if as_json:
+        click.echo(json.dumps({"id": router_id, "jobs": removed.jobs, "grants": removed.grants}))
+    else:
+        say(f"router {router_id} removed")
+        if removed.grants or removed.jobs:
+            say(f"{removed.grants} grants ended, {removed.jobs} jobs are dead letters")
 
 
 @router.command()
@@ -144,7 +157,7 @@ def test(context: click.Context, router_id: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(to_wire(found)))
     else:
-        click.echo(f"router {found.id}: {found.identity or '(no name)'}, RouterOS {found.version or '(unknown)'}")
+        say(f"router {found.id}: {found.identity or '(no name)'}, RouterOS {found.version or '(unknown)'}")
 
 
 @frozen
@@ -157,9 +170,9 @@ class _Found:
 
 async def _try(spec: RouterSpec, timeout_s: float) -> _Found:
     if spec.fault is not None:
-        raise click.ClickException(f"router {spec.id}: {spec.fault}")
+        raise click.ClickException(printable(f"router {spec.id}: {spec.fault}"))
     async with connect(evolve(target_of(spec), timeout_s=timeout_s)) as client:
-        seen = await look(client)
+        seen = (await look(client)).without(spec.password)
     return _Found(spec.id, seen.identity, seen.version, None if seen.uptime_s is None else round(seen.uptime_s))
 
 
@@ -180,9 +193,9 @@ def rekey(context: click.Context, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(to_wire(done)))
     else:
-        click.echo(f"{done.resealed} passwords sealed anew")
+        say(f"{done.resealed} passwords sealed anew")
         for router_id in done.unopened:
-            click.echo(f"router {router_id}: no key of RELAY_MASTER_KEY opens its password: add it again", err=True)
+            say(f"router {router_id}: no key of RELAY_MASTER_KEY opens its password: add it again", err=True)
     if done.unopened:
         sys.exit(EXIT_FAILED)
 
@@ -194,8 +207,9 @@ def breaker() -> None:
 
 @breaker.command()
 @_ID
+@_AS_JSON
 @click.pass_context
-def reset(context: click.Context, router_id: str) -> None:
+def reset(context: click.Context, router_id: str, *, as_json: bool) -> None:
     """Close a router's circuit now: it is tried again at once."""
     settings = load_settings(context)
 
@@ -204,7 +218,10 @@ def reset(context: click.Context, router_id: str) -> None:
         await states.reset(conn, router_id)
 
     with_connection(settings, work)
-    click.echo(f"router {router_id}: circuit closed")
+    if as_json:
+        click.echo(json.dumps({"id": router_id, "state": CLOSED}))
+    else:
+        say(f"router {router_id}: circuit closed")
 
 
 def _statuses(settings: Settings, router_id: str | None = None) -> Sequence[RouterStatus]:
@@ -231,10 +248,12 @@ def _password(*, from_stdin: bool) -> Secret[str]:
             text = sys.stdin.buffer.readline(_MAX_LINE_BYTES).decode().rstrip("\r\n")
         except UnicodeDecodeError:
             raise click.UsageError("the password is not UTF-8") from None
+        if not text:
+            raise click.UsageError("there is no password on standard input")
     else:
         text = click.prompt("Password", hide_input=True, confirmation_prompt=True)
     if not PASSWORD.fullmatch(text):
-        raise click.UsageError("the password is too long, or has a NUL in it")
+        raise click.UsageError("the password is too long, or has a NUL or half a character in it")
     return Secret(text)
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from opendesk.cli.common import printable, say
 from opendesk.settings import Row, Settings, SettingsError, describe, load, markdown
 
 # Where nobody looks at a screen, lines stay whole enough to search.
@@ -47,7 +48,7 @@ def _refuse(exc: SettingsError, *, as_json: bool) -> NoReturn:
     if as_json:
         click.echo(json.dumps({"faults": exc.faults, "warnings": exc.warnings}, indent=2, ensure_ascii=False))
     for fault in () if as_json else exc.faults:
-        click.echo(fault, err=True)
+        say(fault, err=True)
     sys.exit(EXIT_INVALID)
 
 
@@ -60,7 +61,7 @@ def _show(found: Settings, *, as_json: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
     console.print(_table(rows))
     for warning in found.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=True)
 
 
 def _table(rows: tuple[Row, ...]) -> Table:
@@ -71,5 +72,5 @@ def _table(rows: tuple[Row, ...]) -> Table:
     for row in rows:
         # As Text, for which "[::1]" and "[red]" are no markup.
         cells = (row.name, row.value, row.source, row.default, row.meaning)
-        table.add_row(*(Text("–" if cell is None else cell) for cell in cells))
+        table.add_row(*(Text("–" if cell is None else printable(cell)) for cell in cells))
     return table

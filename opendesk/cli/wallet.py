@@ -4,7 +4,7 @@ import json
 
 import click
 
-from opendesk.cli.common import TEXT, checked, load_settings, plain_failures, with_connection
+from opendesk.cli.common import TEXT, checked, load_settings, plain_failures, say, with_connection
 from opendesk.postgres.driver import TrioConnection
 from opendesk.rental import users, wallets
 from opendesk.rental.api.wallets import MoveMoney
@@ -37,7 +37,7 @@ def _movement(name: str, kind: TxType, default_reason: str, help_text: str) -> N
         if as_json:
             click.echo(json.dumps(to_wire({"tx": tx, "balance": after.balance})))
         else:
-            click.echo(f"{email}: {kind.lower()} {tx.amount}, balance {after.balance} {after.currency} ({tx.id})")
+            say(f"{email}: {kind.lower()} {tx.amount}, balance {after.balance} {after.currency} ({tx.id})")
 
 
 async def _move(conn: TrioConnection, email: str, wanted: MoveMoney, *, currency: str) -> tuple[Tx, Wallet]:

@@ -24,8 +24,9 @@ _OPTIONAL: Final = frozenset({"port", "tls", "timeoutMs"})
 
 ROUTER_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _HOST: Final = re.compile(r"[!-~]{1,253}")
-USER: Final = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
-PASSWORD: Final = re.compile(r"[^\x00]{0,128}")
+USER: Final = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,64}")
+PASSWORD: Final = re.compile(r"[^\x00\ud800-\udfff]{0,128}")
+_HALF: Final = re.compile(r"[\ud800-\udfff]")
 
 
 @frozen
@@ -93,6 +94,8 @@ def _wrong_members(item: Mapping[str, object]) -> Iterator[str]:
 
 def _text(item: Mapping[str, object], key: str, regex: re.Pattern[str]) -> str:
     value = item[key]
+    if isinstance(value, str) and _HALF.search(value):
+        raise ValueError(f"{key} has half a character in it (\\ud800 to \\udfff without its other half)")
     if not isinstance(value, str) or not regex.fullmatch(value):
         raise ValueError(f"{key} is not text that fits")
     return value

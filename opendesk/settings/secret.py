@@ -56,5 +56,10 @@ def any_matches(secrets: Iterable[Secret[str]], candidate: str | bytes) -> bool:
 
 
 def _as_bytes(value: str | bytes) -> bytes:
-    # A header may carry what is no UTF-8: it matches nothing, and must not raise.
-    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    if isinstance(value, bytes):
+        return value
+    # A header may carry what is no UTF-8, and JSON half a character: it matches nothing, and must not raise.
+    try:
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "surrogatepass")

@@ -33,6 +33,8 @@ What there is to know:
   DRAIN_S to say so; else the connection ends. So a command that raised TimedOut does nothing later.
 - **Whoever sends the password knows to whom** where there is TLS: the certificate must be valid for the host, or be the one whose SHA-256
   `Target.tls_sha256` has. A router without a certificate has only anonymous TLS, which is refused. Plain 8728 is for inside a tunnel.
+- **What it was told isn't told on.** The password is struck out of whatever a router says in errors; until it has let us in, only texts
+  that routers are known to say are shown.
 - **A connection isn't mended.** `wait_closed` tells its end; connecting again is for who has the router.
 - `listen` gives rows as they change: `async with router.listen(Command("/log/listen")) as rows: async for row in rows: …`
 

@@ -11,6 +11,7 @@ from opendesk.network.routeros.errors import LoginRefused, RouterOsError, TimedO
 from opendesk.network.routeros.exchanges import Exchange, Rows
 from opendesk.network.routeros.session import Command, Ended, Event, Finished, Result, Session
 from opendesk.network.routeros.transport import Target
+from opendesk.network.routeros.words import Words
 
 # Commands that a router works on at once. A small one answers some 200 a second, so more would only wait there instead of here.
 MAX_IN_FLIGHT: Final = 64
@@ -41,7 +42,9 @@ async def _connected(
     target: Target, open_stream: Callable[[Target], Awaitable[trio.abc.Stream]], nursery: trio.Nursery
 ) -> "Client":
     with trio.move_on_after(target.timeout_s):
-        client = Client(await open_stream(target), target.timeout_s)
+        client = Client(
+            await open_stream(target), target.timeout_s, Words((target.password.reveal_bytes(),), lets_in=False)
+        )
         nursery.start_soon(client.read)
         await client.log_in(target)
         return client
@@ -51,17 +54,16 @@ async def _connected(
 class Client:
     """What `connect` gives. Any number of tasks may use it at once."""
 
-    def __init__(self, stream: trio.abc.Stream, timeout_s: float) -> None:
+    def __init__(self, stream: trio.abc.Stream, timeout_s: float, words: Words) -> None:
         self._stream = stream
         self._timeout_s = timeout_s
-        self._session = Session()
+        self._session = Session(words)
         self._exchanges: dict[int, Exchange] = {}
         self._in_flight = 0
         self._entrance = trio.Lock()
         self._freed = trio.lowlevel.ParkingLot()
         self._sending = trio.Lock()
         self._reading = trio.CancelScope()
-        self._is_logged_in = False
         self._why: RouterOsError | None = None
         self._gone = trio.Event()
 
@@ -104,10 +106,12 @@ class Client:
             if result.ret is not None:
                 if not target.allow_md5_login:
                     raise LoginRefused(f"{target} wants the MD5 login of RouterOS before 6.43, which isn't allowed.")
-                await self.run(login.with_challenge(target.user, target.password, result.ret))
+                answer = login.with_challenge(target.user, target.password, result.ret)
+                self._session.words.hide(answer.attributes["response"])
+                await self.run(answer)
         except Trap as trap:
             raise LoginRefused(f"{target} doesn't let {target.user!r} in: {trap}") from trap
-        self._is_logged_in = True
+        self._session.words.lets_in = True
 
     async def read(self) -> None:
         """Take what comes until the connection is over, and close it."""
@@ -179,7 +183,7 @@ class Client:
         """Cancel what is unfinished, and wait until the router has; also when we are cancelled ourselves."""
         if not exchange.unfinished or self._why is not None:
             return
-        with trio.move_on_after(DRAIN_S if self._is_logged_in else 0, shield=True):
+        with trio.move_on_after(DRAIN_S if self._session.words.lets_in else 0, shield=True):
             await self._cancel(exchange)
         if exchange.unfinished:
             self._end(Unreachable("the router didn't cancel a command in time"))

@@ -14,6 +14,8 @@ MAX_WORD_BYTES: Final = 1 << 18
 # A row of a menu has some dozens of words. Bytes count as well, or that many of the longest would be 256 MiB.
 MAX_SENTENCE_WORDS: Final = 1024
 MAX_SENTENCE_BYTES: Final = 1 << 20
+# Empty sentences in a row, which say nothing: a router sends none.
+MAX_EMPTY: Final = 1024
 
 # Of a length, by its number of bytes: what it can't exceed, and the bits that tell its first byte.
 _FORMS: Final = ((1, 1 << 7, 0x00), (2, 1 << 14, 0x80), (3, 1 << 21, 0xC0), (4, 1 << 28, 0xE0), (5, 1 << 32, 0xF0))
@@ -58,6 +60,7 @@ class Decoder:
         self._buffer = bytearray()
         self._words: list[bytes] = []
         self._size = 0
+        self._empty = 0
         self._broken: ProtocolError | None = None
 
     @property
@@ -111,6 +114,11 @@ class Decoder:
             sentences.append(tuple(self._words))
             self._words = []
             self._size = 0
+            self._empty = 0
+        else:
+            self._empty += 1
+            if self._empty > MAX_EMPTY:
+                raise ProtocolError(f"More than {MAX_EMPTY} empty sentences.")
 
 
 def _read_length(buffer: bytearray, at: int) -> tuple[int, int]:

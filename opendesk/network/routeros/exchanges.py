@@ -40,7 +40,8 @@ class Exchange:
             self.overflow = TooMuch(f"More than {MAX_UNHEARD} rows that nobody took.")
         elif self.overflow is None:  # after a gap none would know of
             self.rows.append(event.row)
-        self.wake()
+        if not self.unfinished or self.rows or self.overflow is not None:
+            self.wake()
 
     def wake(self) -> None:
         self._news.unpark_all()

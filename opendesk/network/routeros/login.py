@@ -12,7 +12,11 @@ _CHALLENGE: Final = re.compile(r"[0-9a-fA-F]{32}")
 
 
 def with_password(user: str, password: Secret[str]) -> Command:
-    return Command("/login", {"name": user, "password": password.reveal()})
+    """Raise LoginRefused for what can't be said in bytes."""
+    try:
+        return Command("/login", {"name": user, "password": password.reveal()})
+    except UnicodeEncodeError:  # which would quote it
+        raise LoginRefused("The user or the password has half a character in it.") from None
 
 
 def with_challenge(user: str, password: Secret[str], challenge: str) -> Command:

@@ -7,19 +7,21 @@ from attrs import define, field, frozen
 
 from opendesk.network.routeros.codec import MAX_WORD_BYTES, Decoder, Sentence, encode
 from opendesk.network.routeros.errors import Fatal, ProtocolError, RouterOsError, TooMuch, Trap
+from opendesk.network.routeros.words import MASK, Words
 
 # Of one answer. An address list of a busy router has some thousands; who wants more asks with a query or for fewer properties.
 MAX_ROWS: Final = 100_000
 MAX_ANSWER_BYTES: Final = 1 << 26
 # In memory the shortest word takes about this much more: without it, 64 MiB of them would be gigabytes here.
 WORD_COSTS_BYTES: Final = 128
-# Of one command, and of a text for people; whoever sends more is up to no good.
+# Of one command; whoever sends more is up to no good.
 MAX_TRAPS: Final = 16
-MAX_TEXT: Final = 1000
+# What may come that nobody asked for, between two commands that finish: a router sends nothing of the kind, and one that does would keep
+# us from all others. Counted as above.
+MAX_UNASKED_BYTES: Final = 1 << 16
 
 # What is never shown, wherever a command is.
 _SECRETS: Final = frozenset({"password", "response", "private-key", "preshared-key", "secret", "passphrase"})
-_MASK: Final = "********"
 
 # Our tags are decimal numbers. One of more digits was never ours.
 _MAX_TAG_DIGITS: Final = 18
@@ -28,7 +30,7 @@ Row = dict[str, str]
 
 
 def _shown(attributes: Mapping[str, str]) -> str:
-    return repr({name: _MASK if name in _SECRETS else value for name, value in attributes.items()})
+    return repr({name: MASK if name in _SECRETS else value for name, value in attributes.items()})
 
 
 def _copied(attributes: Mapping[str, str]) -> Mapping[str, str]:
@@ -132,8 +134,12 @@ class _Pending:
 class Session:
     """Feed it bytes; it never waits, and `receive` never raises: what ends the session is an event."""
 
-    def __init__(self, *, max_rows: int = MAX_ROWS, max_answer_bytes: int = MAX_ANSWER_BYTES) -> None:
+    def __init__(
+        self, words: Words | None = None, *, max_rows: int = MAX_ROWS, max_answer_bytes: int = MAX_ANSWER_BYTES
+    ) -> None:
+        self.words = words or Words()
         self._decoder = Decoder()
+        self._unasked = 0
         self._max_rows = max_rows
         self._max_answer_bytes = max_answer_bytes
         self._pending: dict[int, _Pending] = {}
@@ -188,21 +194,33 @@ class Session:
     def _take(self, sentence: Sentence, events: list[Event]) -> None:
         kind, words = sentence[0], sentence[1:]
         if kind == b"!fatal":
-            raise Fatal(" ".join(map(_text, words))[:MAX_TEXT])
+            raise Fatal(self.words.shown(b" ".join(word for word in words if not word.startswith(b".tag="))))
         if not kind.startswith(b"!"):
             raise ProtocolError("An answer that doesn't begin with an exclamation mark.")
         tag = self._tag(words)
         pending = self._pending.get(tag)
         if pending is None or pending.is_done:
-            return  # of a command that is over
-        if kind == b"!re":
+            self._ignore(words)  # of a command that is over
+        elif kind == b"!re":
             self._take_row(tag, pending, words, events)
-        elif kind == b"!trap":
-            _add_trap(pending, _row(words))
+        elif kind == b"!trap" and len(pending.traps) < MAX_TRAPS:
+            pending.traps.append(self._trap(words))
         elif kind == b"!done":
             pending.ret = _row(words).get("ret")
             self._finish(tag, pending, events)
-        # Others tell nothing that is missed: `!empty` came with 7.18, and the next will come with another.
+        else:
+            # Others tell nothing that is missed: `!empty` came with 7.18, and the next will come with another.
+            self._ignore(words)
+
+    def _ignore(self, words: Sentence) -> None:
+        self._unasked += _cost(words)
+        if self._unasked > MAX_UNASKED_BYTES:
+            raise ProtocolError(f"More than {MAX_UNASKED_BYTES} bytes that nobody asked for.")
+
+    def _trap(self, words: Sentence) -> Trap:
+        category = _value(words, b"category")
+        told = int(category) if category.isdigit() and len(category) == 1 else None
+        return Trap(told, self.words.shown(_value(words, b"message")))
 
     def _tag(self, words: Sentence) -> int:
         texts = [word[5:] for word in words if word.startswith(b".tag=")]
@@ -219,7 +237,7 @@ class Session:
         if pending.is_listening:
             events.append(Came(tag, _row(words)))
             return
-        pending.size += sum(map(len, words)) + len(words) * WORD_COSTS_BYTES
+        pending.size += _cost(words)
         pending.rows.append(_row(words))
         if len(pending.rows) > self._max_rows or pending.size > self._max_answer_bytes:
             pending.is_discarded = True
@@ -230,6 +248,7 @@ class Session:
     def _finish(self, tag: int, pending: _Pending, events: list[Event]) -> None:
         """A cancelled command is over when its cancellation is as well: they come in either order."""
         pending.is_done = True
+        self._unasked = 0
         target = tag if pending.target is None else pending.target
         command = self._pending[target]
         if command.cancelled_by is not None:
@@ -240,11 +259,14 @@ class Session:
         events.append(Finished(target, command.outcome()))
 
 
-def _add_trap(pending: _Pending, words: Row) -> None:
-    if len(pending.traps) < MAX_TRAPS:
-        category = words.get("category", "")
-        told = int(category) if category.isascii() and category.isdigit() and len(category) == 1 else None
-        pending.traps.append(Trap(told, words.get("message", "")[:MAX_TEXT]))
+def _cost(words: Sentence) -> int:
+    return sum(map(len, words)) + len(words) * WORD_COSTS_BYTES
+
+
+def _value(words: Sentence, name: bytes) -> bytes:
+    """Of the attribute, as it came; the last counts."""
+    start = b"=%b=" % name
+    return next((word[len(start) :] for word in reversed(words) if word.startswith(start)), b"")
 
 
 def _row(words: Sentence) -> Row:

@@ -10,6 +10,7 @@ from attrs import field, frozen
 from attrs.validators import gt, instance_of
 import trio
 
+from opendesk.network.routeros.dialling import dial
 from opendesk.network.routeros.errors import Unreachable
 from opendesk.settings.secret import Secret
 
@@ -50,7 +51,7 @@ async def open_stream(target: Target) -> trio.abc.Stream:
     """Raise Unreachable. Nothing is told to who hasn't proven to be the router."""
     try:
         # Trio turns Nagle's algorithm off: with it, a command could wait 40 ms for the acknowledgement of the one before.
-        stream = await trio.open_tcp_stream(target.host, target.port)
+        stream = await dial(target.host, target.port)
     except (OSError, UnicodeError) as error:  # the latter of a name that no DNS can have
         raise Unreachable(f"{target} can't be connected to: {_cause(error)}") from error
     if not target.tls:

@@ -11,6 +11,7 @@ from typing import Final
 from uuid import UUID
 
 from attrs import define, field
+import psycopg
 import structlog
 import trio
 
@@ -19,6 +20,7 @@ from opendesk.network.routers import registry, states
 from opendesk.network.routers.breaker import Breaker
 from opendesk.network.routers.follow import follow
 from opendesk.network.routers.health import Health
+from opendesk.network.routers.lanes import lane_of, router_of
 from opendesk.network.routers.link import Connect
 from opendesk.network.routers.registry import OVER_DATABASE, RouterSpec
 from opendesk.network.routers.roster import Roster
@@ -68,7 +70,8 @@ class Fleet:
     node: UUID
     connect: Connect = connect
     on_reboot: Callable[[str], Awaitable[None]] = _nobody  # asked again at the next look if the database is away
-    lane_opened: Callable[[str], None] = field(default=lambda _router_id: None)
+    lane_opened: Callable[[str], None] = field(default=lambda _lane: None)
+    gone: Callable[[str], None] = field(default=lambda _router_id: None)  # it is registered no more
     jitter: Callable[[], float] = random.random
     specs: Mapping[str, RouterSpec] = field(init=False, factory=dict)  # also those that others drive
     _roster: Roster = field(init=False)
@@ -101,8 +104,12 @@ class Fleet:
         return self._roster.get(router_id)
 
     def open_lanes(self) -> Mapping[str, int]:
-        """How many jobs each router takes that this daemon drives; those that take none are left out."""
-        return self._roster.rooms()
+        """How many jobs each lane takes whose router this daemon drives; those that take none are left out."""
+        rooms = self._roster.rooms()
+        return {self.lane(router_id): room for router_id, room in rooms.items()} if self.dry_run else rooms
+
+    def lane(self, router_id: str) -> str:
+        return lane_of(router_id, dry_run=self.dry_run)
 
     async def knows(self, conn: TrioConnection, router_id: str) -> bool:
         """Also one that was registered this very moment, at another daemon."""
@@ -169,11 +176,14 @@ class Fleet:
         is_read = False
         try:
             async with self._pool.connection() as conn:
-                self.specs = await registry.load(conn, self._settings)
+                specs = await registry.load(conn, self._settings)
             is_read = True
         finally:
             if not is_read:
                 self._look_at_s = 0.0
+        gone, self.specs = self.specs.keys() - specs.keys(), specs
+        for router_id in gone:
+            self.gone(router_id)
         if (doubled := frozenset(i for i, spec in self.specs.items() if spec.source == OVER_DATABASE)) != self._said:
             self._said = doubled
             log.warning("fleet.environment_wins", routers=sorted(doubled))
@@ -181,8 +191,9 @@ class Fleet:
     async def _renew(self) -> None:
         asked_s = trio.current_time()  # before the database's clock is read: so it ends here before it ends there
         async with self._pool.connection() as conn:
-            rows = await states.lease(conn, self.node, self.specs, self._ttl_s)
-        self._leases = {row.router_id: row for row in rows}
+            # Who only pretends doesn't keep routers from those who drive them.
+            rows = await states.lease(conn, self.node, [self.lane(name) for name in self.specs], self._ttl_s)
+        self._leases = {router_of(row.router_id): row for row in rows}
         self._held_until_s = asked_s + self._ttl_s * (1 - STOP_BEFORE)
         self._leased.set()
         self._roster.arrange(self.specs, self._leases, until_s=self._held_until_s)
@@ -205,12 +216,26 @@ class Fleet:
             return
         try:
             with trio.fail_after(WRITE_S):
-                await retrying(partial(self._written, healths))
+                await self._written(healths)
         except (*AWAY, trio.TooSlowError) as error:
             self._changed = healths | self._changed
             log.warning("fleet.states_not_written", routers=len(healths), error=repr(error))
+        except trio.Cancelled:  # `_leave` tries once more
+            self._changed = healths | self._changed
+            raise
 
     async def _written(self, healths: Mapping[str, Health]) -> None:
+        try:
+            await retrying(partial(self._write_all, healths))
+        except AWAY:
+            raise
+        except psycopg.Error:  # one that the database refuses must not hold up the others
+            log.exception("fleet.states_refused", routers=sorted(healths))
+            if len(healths) > 1:
+                for router_id, health in healths.items():
+                    await self._written({router_id: health})
+
+    async def _write_all(self, healths: Mapping[str, Health]) -> None:
         async with self._pool.connection() as conn:
             await states.write(conn, self.node, healths, trio.current_time())
 
@@ -222,9 +247,13 @@ class Fleet:
             log.warning("fleet.database_away", error=repr(error))
 
     async def _leave(self) -> None:
-        """With all workers stopped: whoever takes over needn't wait. It is finished also when all else has been cancelled."""
+        """With all workers stopped: whoever takes over needn't wait. It is finished also when all else has been cancelled.
+
+        Whoever runs it again begins without leases: those it had are anybody's from here on.
+        """
+        self._leases, self._held_until_s, self._leased = {}, 0.0, trio.Event()
         with trio.move_on_after(LEAVE_S, shield=True) as limit:
-            await self._write()
+            await self._write_last()
             try:
                 async with self._pool.connection() as conn:
                     await states.give_up(conn, self.node)
@@ -233,13 +262,21 @@ class Fleet:
         if limit.cancelled_caught:
             log.warning("fleet.left_without_a_word", error=f"no answer in {LEAVE_S} s")
 
+    async def _write_last(self) -> None:
+        """Whatever comes of it, leases are given up after it."""
+        try:
+            with trio.move_on_after(LEAVE_S / 2):
+                await self._write()
+        except Exception:
+            log.exception("fleet.states_lost", routers=len(self._changed))
+
     # ---- what workers tell
 
     def _note(self, router_id: str, health: Health) -> None:
         self._changed[router_id] = health
 
     def _open_lane(self, router_id: str) -> None:
-        self.lane_opened(router_id)
+        self.lane_opened(self.lane(router_id))
 
     async def _rebooted(self, router_id: str) -> None:
         await self.on_reboot(router_id)

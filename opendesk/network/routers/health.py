@@ -22,6 +22,7 @@ class Health:
     version: str | None = None
     error: str | None = None
     error_s: float | None = None
+    moved: bool = False  # its id stands for another router since it was last looked at
 
     def answered(self, now_s: float) -> "Health":
         return evolve(self, breaker=self.breaker.succeeded(), contact_s=now_s)
@@ -30,18 +31,24 @@ class Health:
         return evolve(self, breaker=self.breaker.failed(now_s), error=told(error), error_s=now_s)
 
     def says_rebooted(self, seen: Look, now_s: float) -> bool:
-        """Whether what was seen says that it has booted since it was looked at last, by whichever daemon."""
+        """Whether it has forgotten what it was told: booted since it was looked at last, by whichever daemon, or is another."""
+        if self.moved:
+            return True
         if self.booted_s is None or seen.uptime_s is None:
             return False
         since_s = now_s - (self.booted_s if self.looked_s is None else self.looked_s)
         return has_rebooted(expected_s=now_s - self.booted_s, since_s=since_s, uptime_s=seen.uptime_s)
 
-    def seen(self, look: Look, now_s: float) -> "Health":
+    def seen(self, look: Look, now_s: float, *, is_told: bool = True) -> "Health":
+        """`is_told`: a reboot, if it was one, needn't be told of any more."""
         kept = evolve(
             self,
             identity=self.identity if look.identity is None else told(look.identity),
             version=self.version if look.version is None else told(look.version),
         )
+        if not is_told:
+            return kept
+        kept = evolve(kept, moved=False)
         return kept if look.uptime_s is None else evolve(kept, booted_s=now_s - look.uptime_s, looked_s=now_s)
 
 

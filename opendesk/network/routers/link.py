@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 import trio
 
 from opendesk.network.routeros.errors import (
@@ -18,8 +18,10 @@ from opendesk.network.routeros.errors import (
 )
 from opendesk.network.routeros.session import Command, Result, Row
 from opendesk.network.routeros.transport import Target
+from opendesk.network.routeros.words import Words
 from opendesk.network.routers.registry import RouterSpec
 from opendesk.network.routers.uptime import parse_uptime
+from opendesk.settings.secret import Secret
 
 # The router failed us. A trap is an answer, and a limit of our own (TooMuch) says nothing of the router.
 FAILURES: Final = (Unreachable, TimedOut, LoginRefused, Fatal, ProtocolError)
@@ -51,12 +53,28 @@ class Look:
     version: str | None
     identity: str | None
 
+    def without(self, password: Secret[str]) -> "Look":
+        """It may be told back as anything."""
+        words = Words((password.reveal_bytes(),))
+        return evolve(self, version=_shown(self.version, words), identity=_shown(self.identity, words))
+
+
+def _shown(text: str | None, words: Words) -> str | None:
+    return None if text is None else words.shown(text.encode("utf-8", "surrogateescape"))
+
 
 async def look(api: Api) -> Look:
     """One round trip. A user who may not read these still gets an answer out of the router, and that is what counts."""
     resource, identity = await api.run_all(_LOOK)
     first, second = _first(resource), _first(identity)
     return Look(parse_uptime(first.get("uptime", "")), first.get("version"), second.get("name"))
+
+
+async def is_gone_within(api: Api, limit_s: float) -> bool:
+    with trio.move_on_after(limit_s):
+        await api.wait_closed()
+        return True
+    return False
 
 
 def _first(outcome: Result | Trap) -> Row:

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from attrs import field, frozen
+import structlog
 
 from opendesk.network.routers.errors import CannotOpen, RouterNotFound, SealingUnavailable
 from opendesk.network.routers.sealing import Sealer, password_of
@@ -12,6 +13,8 @@ from opendesk.postgres.driver import TrioConnection
 from opendesk.settings import Settings
 from opendesk.settings.routers import API_PORT, API_TLS_PORT, RouterNode
 from opendesk.settings.secret import Secret
+
+log = structlog.get_logger()
 
 CHANNEL: Final = "opendesk_routers"
 
@@ -28,7 +31,7 @@ ENVIRONMENT: Final = "environment"
 OVER_DATABASE: Final = "environment over database"
 
 _COLUMNS: Final = "id, host, port, tls, tls_sha256, username, password_sealed, timeout_ms, created_at, updated_at"
-_LIST: Final = f"SELECT {_COLUMNS} FROM routers ORDER BY id LIMIT {ROUTERS_MAX}"
+_LIST: Final = f"SELECT {_COLUMNS} FROM routers ORDER BY id LIMIT %(limit)s"
 _GET: Final = f"SELECT {_COLUMNS} FROM routers WHERE id = %(id)s"
 _PUT: Final = """
     WITH put AS (
@@ -41,7 +44,11 @@ _PUT: Final = """
      RETURNING xmax = 0 AS is_new
     ), afresh AS (
         -- What failed may have been mended by the change, and another router's uptime says nothing.
-        UPDATE router_states SET failures = 0, open_until = NULL, booted_at = NULL, resets = resets + 1 WHERE router_id = %(id)s
+        UPDATE router_states
+           SET failures = 0, open_until = NULL, booted_at = NULL, resets = resets + 1,
+               moved = moved OR EXISTS (SELECT FROM routers
+                                         WHERE id = %(id)s AND (host, port) IS DISTINCT FROM (%(host)s::text, %(port)s::integer))
+         WHERE router_id = %(id)s
     )
     SELECT is_new FROM put
 """
@@ -98,9 +105,9 @@ class RouterSpec:
 async def load(conn: TrioConnection, settings: Settings) -> dict[str, RouterSpec]:
     """Every router by its id. Of two of one id the environment's counts."""
     sealer = Sealer(settings.relay_master_key)
-    specs = {row.id: spec_of_row(row, sealer, settings) for row in await list_all(conn)}
+    specs = {row.id: _row_or_fault(row, sealer, settings) for row in await list_all(conn)}
     for node in settings.mikrotik_nodes:
-        specs[node.id] = spec_of_node(node, settings, source=OVER_DATABASE if node.id in specs else ENVIRONMENT)
+        specs[node.id] = _node_or_fault(node, settings, OVER_DATABASE if node.id in specs else ENVIRONMENT)
     return specs
 
 
@@ -108,15 +115,19 @@ async def find(conn: TrioConnection, settings: Settings, router_id: str) -> Rout
     """Raise RouterNotFound."""
     for node in settings.mikrotik_nodes:
         if node.id == router_id:
-            return spec_of_node(node, settings)
+            return _node_or_fault(node, settings, ENVIRONMENT)
     row = await get(conn, router_id)
     if row is None:
         raise RouterNotFound(f"there is no router {router_id}")
-    return spec_of_row(row, Sealer(settings.relay_master_key), settings)
+    return _row_or_fault(row, Sealer(settings.relay_master_key), settings)
 
 
 async def list_all(conn: TrioConnection) -> Sequence[StoredRouter]:
-    return await conn.fetch(_LIST, row=StoredRouter)
+    """ROUTERS_MAX at most; that there are more is said in the log."""
+    found = await conn.fetch(_LIST, {"limit": ROUTERS_MAX + 1}, row=StoredRouter)
+    if len(found) > ROUTERS_MAX:
+        log.error("registry.too_many", known=ROUTERS_MAX, first_unknown=found[ROUTERS_MAX].id)
+    return found[:ROUTERS_MAX]
 
 
 async def get(conn: TrioConnection, router_id: str) -> StoredRouter | None:
@@ -147,6 +158,29 @@ async def remove(conn: TrioConnection, router_id: str) -> None:
     """Raise RouterNotFound. What is said of it in MIKROTIK_NODES stays."""
     if await conn.run(_REMOVE, {"id": router_id}) == 0:
         raise RouterNotFound(f"there is no router {router_id} in the database")
+
+
+def _row_or_fault(row: StoredRouter, sealer: Sealer, settings: Settings) -> RouterSpec:
+    try:
+        return spec_of_row(row, sealer, settings)
+    except Exception as error:  # noqa: BLE001  # it is told as this router's, and keeps no other from being driven
+        return _faulty(row.id, row.host, DATABASE, error)
+
+
+def _node_or_fault(node: RouterNode, settings: Settings, source: str) -> RouterSpec:
+    try:
+        return spec_of_node(node, settings, source=source)
+    except Exception as error:  # noqa: BLE001  # the same
+        return _faulty(node.id, node.host, source, error)
+
+
+def _faulty(router_id: str, host: str, source: str, error: Exception) -> RouterSpec:
+    """Without the error's text, which may quote a password."""
+    fault = f"what is known of it can't be used ({type(error).__name__})"
+    return RouterSpec(
+        id=router_id, host=host, port=API_PORT, tls=False, tls_sha256=None, user="", password=Secret(""),
+        timeout_s=TIMEOUT_S, source=source, fault=fault,
+    )  # fmt: skip
 
 
 def spec_of_node(node: RouterNode, settings: Settings, *, source: str = ENVIRONMENT) -> RouterSpec:

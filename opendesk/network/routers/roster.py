@@ -68,7 +68,11 @@ class Roster:
         try:
             async with trio.open_nursery() as self._workers:
                 self.arrange(specs, leases, until_s=until_s)
-                await trio.sleep_forever()
+                try:
+                    await trio.sleep_forever()
+                finally:  # before their connections end, or that would be a failure of routers
+                    for driven in self._driven.values():
+                        driven.worker.stop()
         finally:
             self._workers = None
 
@@ -102,7 +106,9 @@ class Roster:
     def _instead_of(self, old: _Driven, spec: RouterSpec) -> Worker:
         """It starts afresh: what failed may have been mended by the change, and another router's uptime says nothing."""
         old.stop()
-        fresh = Health(breaker=self._fresh)
+        before = old.worker.spec
+        moved = old.worker.health.moved or (before.host, before.port) != (spec.host, spec.port)
+        fresh = Health(breaker=self._fresh, moved=moved)
         self._hooks.changed(spec.id, fresh)
         return Worker(spec, fresh, self._connect, self._hooks, places=old.worker.places, dials=self._dials)
 

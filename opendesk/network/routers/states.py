@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+import math
 from typing import Final
 from uuid import UUID
 
@@ -10,23 +11,38 @@ from attrs import frozen
 from opendesk.network.routers.breaker import Breaker
 from opendesk.network.routers.health import Health
 from opendesk.network.routers.registry import CHANNEL
+from opendesk.network.routers.uptime import LONGEST_S
 from opendesk.postgres.driver import TrioConnection
 
 # What a router that nobody knows any more was like is kept for a while, for those who put it back.
 FORGET_AFTER_S: Final = 7 * 86_400.0
 
+# No moment is further away, written or read: neither a calendar nor a clock has all that a number can say.
+FURTHEST_S: Final = 2.0 * LONGEST_S
+
+
+def _near(column: str) -> str:
+    """Of a moment in a row: no further from now."""
+    furthest = f"{FURTHEST_S:.0f} * interval '1 second'"
+    return (
+        f"CASE WHEN {column} IS NOT NULL THEN least(greatest({column}, clock_timestamp() - {furthest}),"
+        f" clock_timestamp() + {furthest}) END"
+    )
+
+
+def _since(column: str) -> str:
+    return f"extract(epoch FROM clock_timestamp() - {_near(column)})::float8"
+
+
 # Rows are locked in the order of their ids everywhere. Times go in and out as seconds from now: each daemon has a clock of its own.
 # A lease that another daemon holds is left alone; one that has ended is anybody's.
-_LEASE: Final = """
+_LEASE: Final = f"""
     INSERT INTO router_states AS s (router_id, leased_by, leased_until)
     SELECT id, %(node)s, clock_timestamp() + %(ttl_s)s * interval '1 second' FROM unnest(%(ids)s::text[]) AS id ORDER BY id
         ON CONFLICT (router_id) DO UPDATE SET leased_by = excluded.leased_by, leased_until = excluded.leased_until
      WHERE s.leased_by = excluded.leased_by OR s.leased_until < clock_timestamp()
- RETURNING router_id, failures, resets,
-           extract(epoch FROM open_until - clock_timestamp())::float8 AS open_left_s,
-           extract(epoch FROM clock_timestamp() - last_contact_at)::float8 AS contact_ago_s,
-           extract(epoch FROM clock_timestamp() - booted_at)::float8 AS booted_ago_s,
-           identity, version, last_error, extract(epoch FROM clock_timestamp() - last_error_at)::float8 AS error_ago_s
+ RETURNING router_id, failures, resets, moved, -{_since("s.open_until")} AS open_left_s, {_since("s.last_contact_at")} AS contact_ago_s,
+           {_since("s.booted_at")} AS booted_ago_s, identity, version, last_error, {_since("s.last_error_at")} AS error_ago_s
 """
 _GIVE_UP: Final = f"""
     WITH mine AS MATERIALIZED (
@@ -40,15 +56,15 @@ _GIVE_UP: Final = f"""
 """
 _WRITE: Final = """
     WITH said AS MATERIALIZED (
-        SELECT * FROM unnest(%(ids)s::text[], %(failures)s::int[], %(open_left_s)s::float8[], %(contact_ago_s)s::float8[],
+        SELECT * FROM unnest(%(ids)s::text[], %(failures)s::int[], %(moved)s::bool[], %(open_left_s)s::float8[], %(contact_ago_s)s::float8[],
                              %(booted_ago_s)s::float8[], %(identity)s::text[], %(version)s::text[], %(error)s::text[],
                              %(error_ago_s)s::float8[])
-               AS t (id, failures, open_left_s, contact_ago_s, booted_ago_s, identity, version, error, error_ago_s)
+               AS t (id, failures, moved, open_left_s, contact_ago_s, booted_ago_s, identity, version, error, error_ago_s)
     ), mine AS MATERIALIZED (
         SELECT router_id FROM router_states WHERE router_id = ANY (%(ids)s) AND leased_by = %(node)s ORDER BY router_id FOR UPDATE
     )
     UPDATE router_states s
-       SET failures = said.failures,
+       SET failures = said.failures, moved = said.moved,
            open_until = clock_timestamp() + said.open_left_s * interval '1 second',
            last_contact_at = clock_timestamp() - said.contact_ago_s * interval '1 second',
            booted_at = clock_timestamp() - said.booted_ago_s * interval '1 second',
@@ -56,10 +72,10 @@ _WRITE: Final = """
            last_error_at = clock_timestamp() - said.error_ago_s * interval '1 second'
       FROM said, mine WHERE s.router_id = said.id AND s.router_id = mine.router_id
 """
-_READ: Final = """
-    SELECT router_id, CASE WHEN leased_until > clock_timestamp() THEN leased_by END AS node, failures, open_until,
-           coalesce(open_until <= clock_timestamp(), false) AS is_due, last_contact_at, booted_at, identity, version, last_error, last_error_at,
-           clock_timestamp() AS now
+_READ: Final = f"""
+    SELECT router_id, CASE WHEN leased_until > clock_timestamp() THEN leased_by END AS node, failures, {_near("open_until")} AS open_until,
+           coalesce(open_until <= clock_timestamp(), false) AS is_due, {_near("last_contact_at")} AS last_contact_at,
+           {_near("booted_at")} AS booted_at, identity, version, last_error, {_near("last_error_at")} AS last_error_at, clock_timestamp() AS now
       FROM router_states WHERE router_id = ANY (%(ids)s)
 """
 _CIRCUIT_OPEN: Final = "SELECT open_until IS NOT NULL FROM router_states WHERE router_id = %(id)s"
@@ -82,6 +98,7 @@ class Lease:
     router_id: str
     failures: int
     resets: int
+    moved: bool
     open_left_s: float | None
     contact_ago_s: float | None
     booted_ago_s: float | None
@@ -102,6 +119,7 @@ class Lease:
             breaker=breaker,
             contact_s=_minus(now_s, self.contact_ago_s),
             booted_s=_minus(now_s, self.booted_ago_s),
+            moved=self.moved,
             identity=self.identity,
             version=self.version,
             error=self.last_error,
@@ -144,13 +162,14 @@ async def write(conn: TrioConnection, node: UUID, healths: Mapping[str, Health],
         "node": node,
         "ids": list(healths),
         "failures": [health.breaker.failures for health in told],
-        "open_left_s": [_minus(health.breaker.open_until_s, now_s) for health in told],
-        "contact_ago_s": [_minus(now_s, health.contact_s) for health in told],
-        "booted_ago_s": [_minus(now_s, health.booted_s) for health in told],
+        "moved": [health.moved for health in told],
+        "open_left_s": [_ago(now_s, health.breaker.open_until_s, sign=-1) for health in told],
+        "contact_ago_s": [_ago(now_s, health.contact_s) for health in told],
+        "booted_ago_s": [_ago(now_s, health.booted_s) for health in told],
         "identity": [health.identity for health in told],
         "version": [health.version for health in told],
         "error": [health.error for health in told],
-        "error_ago_s": [_minus(now_s, health.error_s) for health in told],
+        "error_ago_s": [_ago(now_s, health.error_s) for health in told],
     }
     return await conn.run(_WRITE, values)
 
@@ -172,6 +191,15 @@ async def reset(conn: TrioConnection, router_id: str) -> bool:
 
 async def forget_old(conn: TrioConnection) -> int:
     return await conn.run(_FORGET, {"after_s": FORGET_AFTER_S})
+
+
+def _ago(now_s: float, moment_s: float | None, *, sign: int = 1) -> float | None:
+    return None if moment_s is None else sign * within(now_s - moment_s)
+
+
+def within(seconds: float) -> float:
+    """No further than FURTHEST_S; what is no number at all is as far as can be."""
+    return max(-FURTHEST_S, min(seconds, FURTHEST_S)) if not math.isnan(seconds) else FURTHEST_S
 
 
 def _plus(a: float | None, b: float | None) -> float | None:

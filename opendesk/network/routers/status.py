@@ -9,7 +9,7 @@ import trio
 
 from opendesk.network.routers.health import Health
 from opendesk.network.routers.registry import RouterSpec
-from opendesk.network.routers.states import StoredState
+from opendesk.network.routers.states import StoredState, within
 from opendesk.network.routers.worker import MAX_AT_ONCE, Worker
 
 Circuit = Literal["closed", "open", "half-open"]
@@ -94,7 +94,9 @@ def _as_of_now(stored: StoredState, health: Health) -> StoredState:
     now_s = trio.current_time()
 
     def at(moment_s: float | None) -> datetime | None:
-        return None if moment_s is None or stored.now is None else stored.now + timedelta(seconds=moment_s - now_s)
+        return (
+            None if moment_s is None or stored.now is None else stored.now + timedelta(seconds=within(moment_s - now_s))
+        )
 
     open_until_s = health.breaker.open_until_s
     return evolve(

@@ -15,9 +15,10 @@ import trio
 
 from opendesk.network.backoff import pause_s
 from opendesk.network.routeros.errors import TimedOut, Trap
+from opendesk.network.routers.blame import Blame
 from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable
 from opendesk.network.routers.health import Health
-from opendesk.network.routers.link import DIAL_FAILURES, FAILURES, Api, Connect, look, target_of
+from opendesk.network.routers.link import DIAL_FAILURES, FAILURES, Api, Connect, is_gone_within, look, target_of
 from opendesk.network.routers.places import Places
 from opendesk.network.routers.registry import RouterSpec
 from opendesk.postgres.errors import AWAY
@@ -70,7 +71,7 @@ class Worker:
     dials: bool = True  # not in a dry run
     _api: Api | None = None
     _serving: trio.CancelScope | None = None
-    _blamed: Api | None = None  # whose loss was counted
+    _blame: Blame = field(factory=Blame)
     _tried: trio.Event = field(factory=trio.Event)  # the end of the try that is under way or next
     _wanted: trio.Event = field(factory=trio.Event)
     _tries: int = 0  # since the last connection that held
@@ -198,42 +199,39 @@ class Worker:
 
     async def _serve(self, api: Api) -> Exception | None:
         """Until the connection is gone; what failed then, if it is news."""
-        began_s = trio.current_time()
+        began_s = looked_s = trio.current_time()
         try:
             await self._look(api)
+            self._blame.answered(api)
             self._api = api
             self._tell_tried()
-            while not await self._is_gone_within(api, self._look_in_s()):
+            while not await is_gone_within(api, self._look_in_s()):
+                looked_s = trio.current_time()
                 await self._look(api)
         except FAILURES as error:
-            return error if self._is_news(error, api) else None
+            return error if self._blame.is_news(error, api, looked_s, trio.current_time()) else None
         finally:
             self._api = None
             if trio.current_time() >= began_s + STEADY_S:
                 self._tries = 0
-        log.info("router.connection_lost", router=self.spec.id)
+        if not self._is_stopped:
+            log.info("router.connection_lost", router=self.spec.id)
         return None
 
     def _look_in_s(self) -> float:
         return LOOK_EVERY_S * (1 + LOOK_SPREAD * (2 * self._hooks.jitter() - 1))
 
-    async def _is_gone_within(self, api: Api, limit_s: float) -> bool:
-        with trio.move_on_after(limit_s):
-            await api.wait_closed()
-            return True
-        return False
-
     async def _look(self, api: Api) -> None:
-        seen = await look(api)
-        now_s = trio.current_time()
+        seen = (await look(api)).without(self.spec.password)
+        now_s, is_told = trio.current_time(), True
         if self.health.says_rebooted(seen, now_s):
-            log.warning("router.rebooted", router=self.spec.id, uptime_s=seen.uptime_s)
+            log.warning("router.rebooted", router=self.spec.id, uptime_s=seen.uptime_s, moved=self.health.moved)
             try:
                 await self._hooks.rebooted(self.spec.id)
             except AWAY as error:
                 log.warning("router.reboot_not_told", router=self.spec.id, error=repr(error))
-                seen = evolve(seen, uptime_s=None)
-        self._become(self.health.seen(seen, now_s).answered(now_s))
+                is_told = False
+        self._become(self.health.seen(seen, now_s, is_told=is_told).answered(now_s))
 
     # ---- what comes of it
 
@@ -250,6 +248,7 @@ class Worker:
         return self._api
 
     async def _judged(self, act: Callable[[Api], Awaitable[T]], api: Api) -> T:
+        began_s = trio.current_time()
         try:
             result = await act(api)
         except Trap:
@@ -258,24 +257,19 @@ class Worker:
         except FAILURES as error:
             if self._api is api and not isinstance(error, TimedOut):
                 self._api = None  # whoever comes next waits for another, also if they come before `_serve` has noticed
-            if self._is_news(error, api):
+            if not self._blame.is_old(api) and self._blame.is_news(error, api, began_s, trio.current_time()):
                 self._failed(error)
-            raise self._unavailable(str(error)) from error
+            raise self._unavailable(TAKEN_OVER if self._is_stopped else str(error)) from error
         self._become(self.health.answered(trio.current_time()))
         return result
-
-    def _is_news(self, error: Exception, api: Api) -> bool:
-        """Each call without an answer counts; a connection that is lost is one failure, however many were in the midst of it."""
-        if isinstance(error, TimedOut):
-            return True
-        was_blamed, self._blamed = self._blamed is api, api
-        return not was_blamed
 
     def _tell_tried(self) -> None:
         self._tried.set()
         self._tried = trio.Event()
 
     def _failed(self, error: Exception) -> None:
+        if self._is_stopped:
+            return  # that is our own doing
         was_closed = self.health.breaker.is_closed
         self._become(self.health.failed(str(error) or repr(error), trio.current_time()))
         breaker = self.health.breaker

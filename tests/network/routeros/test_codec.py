@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 import pytest
 
 from opendesk.network.routeros.codec import (
+    MAX_EMPTY,
     MAX_SENTENCE_BYTES,
     MAX_SENTENCE_WORDS,
     MAX_WORD_BYTES,
@@ -36,6 +37,15 @@ def test_the_documented_lengths_are_the_documentations() -> None:
 def test_a_word_of_four_gigabytes_cant_be_told() -> None:
     with pytest.raises(ValueError, match="4294967296 bytes"):
         encode_length(1 << 32)
+
+
+def test_empty_sentences_without_end_are_the_end() -> None:
+    decoder = Decoder()
+    assert decoder.feed(bytes(MAX_EMPTY)) == []
+    assert decoder.feed(said("!done")) == [(b"!done",)]
+    assert decoder.feed(bytes(MAX_EMPTY)) == []
+    with pytest.raises(ProtocolError, match="empty sentences"):
+        decoder.feed(b"\0")
 
 
 def test_an_empty_word_isnt_sent() -> None:

@@ -1,5 +1,6 @@
 """Logging in, both ways, and what comes of it when it doesn't work."""
 
+from base64 import b64encode
 import hashlib
 import logging
 import traceback
@@ -102,6 +103,46 @@ async def test_fatal_instead_of_a_login_is_unreachable(autojump_clock: trio.test
     error = await refused(TARGET, ("!fatal", "too many logins"))
     assert isinstance(error, Unreachable)
     assert "too many logins" in str(error)
+
+
+@pytest.mark.parametrize(
+    "words", [("!trap", "=message={}"), ("!trap", "=category=0", "=message=x{}y"), ("!fatal", "you said {}")]
+)
+@pytest.mark.parametrize(
+    "told", [PASSWORD, PASSWORD[:7], PASSWORD[::-1], PASSWORD.upper(), b64encode(PASSWORD.encode()).decode()]
+)
+async def test_what_is_said_at_a_login_may_hold_the_password_and_is_not_told(
+    words: tuple[str, ...], told: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    error = await refused(TARGET, tuple(word.format(told) for word in words))
+    shown = "".join([*traceback.format_exception(error), repr(error), repr(error.__cause__)])
+    assert told not in shown
+    assert "may hold the password" in str(error)
+
+
+async def test_nor_is_what_was_answered_to_a_challenge(autojump_clock: trio.testing.MockClock) -> None:
+    digest = hashlib.md5(b"\0" + PASSWORD.encode() + bytes.fromhex(CHALLENGE)).hexdigest()
+    trap = ("!trap", f"=message=00{digest} is wrong")
+    error = await refused(OLD, ("!done", f"=ret={CHALLENGE}"), trap)
+    assert digest not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("words", [("!trap", f"=message=no, {PASSWORD}"), ("!fatal", f"no, {PASSWORD}")])
+async def test_nor_is_the_password_told_of_what_is_said_later(
+    words: tuple[str, ...], autojump_clock: trio.testing.MockClock
+) -> None:
+    async with talking() as (client, router, _), trio.open_nursery() as nursery:
+
+        async def answer() -> None:
+            tag = (await router.hear())[-1]
+            await router.say(*words, tag)
+            await router.say("!done", tag)
+
+        nursery.start_soon(answer)
+        with pytest.raises((Trap, Unreachable)) as caught:
+            await client.run(Command("/x/print"))
+    assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+    assert "no, ****" in str(caught.value)
 
 
 async def test_who_never_answers_a_login_is_left_when_the_time_is_up(autojump_clock: trio.testing.MockClock) -> None:

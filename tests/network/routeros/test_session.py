@@ -8,8 +8,9 @@ import pytest
 from opendesk.network.routeros.codec import MAX_WORD_BYTES
 from opendesk.network.routeros.errors import Fatal, ProtocolError, TooMuch, Trap
 from opendesk.network.routeros.session import (
-    MAX_TEXT,
     MAX_TRAPS,
+    MAX_UNASKED_BYTES,
+    WORD_COSTS_BYTES,
     Came,
     Command,
     Ended,
@@ -19,6 +20,7 @@ from opendesk.network.routeros.session import (
     Result,
     Session,
 )
+from opendesk.network.routeros.words import MAX_TEXT
 from tests.network.routeros.scripting import said
 
 PRINT = Command("/ip/address/print")
@@ -245,6 +247,38 @@ def test_what_is_no_answer_of_a_router_is_the_end(wire: bytes) -> None:
     [event] = session.receive(wire)
     assert isinstance(event, Ended)
     assert isinstance(event.error, ProtocolError)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        said("!re", ".tag=1"), said("!done", ".tag=1"), said("!re", "=a=" + "x" * 9000, ".tag=1"), said("!what", ".tag=2"),
+        said("!trap", "=message=no", ".tag=2"),
+    ],
+)  # fmt: skip
+def test_a_flood_that_nobody_asked_for_is_the_end(junk: bytes) -> None:
+    session = Session()
+    session.send(PRINT)
+    session.receive(said("!done", ".tag=1"))
+    session.send(PRINT)
+    bounded = MAX_UNASKED_BYTES // WORD_COSTS_BYTES + MAX_TRAPS
+    ends = [event for _ in range(bounded) for event in session.receive(junk)]
+    [event] = ends
+    assert isinstance(event, Ended)
+    assert isinstance(event.error, ProtocolError)
+    assert "nobody asked for" in str(event.error)
+
+
+def test_a_stray_answer_now_and_then_is_no_flood() -> None:
+    session = Session()
+    stray = said("!re", "=a=1", ".tag=1") * 9
+    session.send(PRINT)
+    session.receive(said("!done", ".tag=1"))
+    for tag in range(2, 200):
+        session.send(PRINT)
+        assert session.receive(stray) == []
+        [event] = session.receive(said("!done", f".tag={tag}"))
+        assert isinstance(event, Finished)
 
 
 def test_more_rows_than_are_kept_are_said_once_and_thrown_away() -> None:

@@ -7,12 +7,16 @@ import hashlib
 from pathlib import Path
 import socket
 import ssl
+import threading
+from types import SimpleNamespace
+from typing import Any
 
 from attrs import evolve
 import pytest
 import trio
+import trio.testing
 
-from opendesk.network.routeros import transport
+from opendesk.network.routeros import dialling, transport
 from opendesk.network.routeros.client import connect
 from opendesk.network.routeros.errors import TimedOut, Unreachable
 from opendesk.network.routeros.session import Command, Result
@@ -77,6 +81,49 @@ async def test_a_plain_socket_sends_small_sentences_at_once() -> None:
             assert client._stream.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             await client.run(Command("/system/identity/print"))
         assert [words[0] for words in heard] == ["/login", "/system/identity/print"]
+
+
+async def test_a_name_is_dialled_at_whichever_of_its_addresses_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(_host: str, port: int, **_options: object) -> list[Any]:
+        return [(0, 0, 0, "", (address, port)) for address in ("127.0.0.99", "127.0.0.1", "127.0.0.1")]
+
+    monkeypatch.setattr(dialling, "socket", SimpleNamespace(getaddrinfo=resolve, SOCK_STREAM=socket.SOCK_STREAM))
+    async with serving() as (port, heard):
+        await talk(evolve(TLS, host="router.test", port=port, tls=False))
+        assert len(heard) == 2
+
+
+async def test_names_that_nobody_resolves_keep_nobody_else_from_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def resolve(*_asked: object, **_options: object) -> list[Any]:
+        answered.wait()
+        return []
+
+    monkeypatch.setattr(dialling, "socket", SimpleNamespace(getaddrinfo=resolve, SOCK_STREAM=socket.SOCK_STREAM))
+    default = trio.to_thread.current_default_thread_limiter()
+    try:
+        async with trio.open_nursery() as nursery:
+            for number in range(2 * int(default.total_tokens)):
+                nursery.start_soon(dialling.dial, f"r{number}.test", 8728)
+            await trio.testing.wait_all_tasks_blocked()
+            assert dialling._limiter().borrowed_tokens == dialling.LOOKUPS
+            assert default.borrowed_tokens == 0
+            nursery.cancel_scope.cancel()  # at once, whatever the threads do
+    finally:
+        answered.set()
+    while dialling._limiter().borrowed_tokens:  # noqa: ASYNC110  # it tells nobody
+        await trio.sleep(0.001)
+
+
+async def test_a_name_without_an_address_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialling, "_addresses", no_addresses)
+    with pytest.raises(Unreachable, match="no address"):
+        await talk(evolve(TLS, host="router.test", port=1, tls=False))
+
+
+async def no_addresses(_host: str, _port: int) -> list[str]:
+    return []
 
 
 async def test_the_pinned_certificate_is_believed_whoever_signed_it() -> None:

@@ -1,5 +1,11 @@
 """Routers are driven as the registry has them, by one daemon each."""
 
+from collections.abc import Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
 from attrs import evolve
 import pytest
 from structlog.testing import capture_logs
@@ -8,6 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from opendesk.network.routers import registry, states
 from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable
+from opendesk.network.routers.fleet import Fleet
 from opendesk.network.routers.worker import MAX_AT_ONCE, Worker
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
@@ -375,6 +382,91 @@ async def test_what_nobody_knows_is_forgotten_in_time(conn: TrioConnection, days
     assert set(await states.read(conn, ["kept", "gone"])) == ({"kept", "gone"} if is_kept else {"kept"})
 
 
+async def test_a_state_that_the_database_refuses_keeps_no_other_from_being_written(
+    conn: TrioConnection, conninfo: str
+) -> None:
+    net = Net()
+    net.add("a")
+    net.add("b")
+    await register(conn, "a")
+    await register(conn, "b")
+    with capture_logs() as logs:
+        async with fleet_on(conninfo, net) as on:
+            well = (await on.worker("b")).health
+            refused = evolve(well, breaker=evolve(well.breaker, failures=2**40))
+            on.fleet._changed = {"a": refused, "b": evolve(well, identity="written all the same")}
+            await until_in_db(conn, "SELECT FROM router_states WHERE identity = 'written all the same'")
+            assert on.fleet.get("a") is not None
+    assert [line["routers"] for line in logs if line["event"] == "fleet.states_refused"][:2] == [["a", "b"], ["a"]]
+
+
+async def test_who_begins_again_after_a_fault_begins_without_leases(
+    conn: TrioConnection, conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And they were given up, though its last words could not be written."""
+    net, long = Net(), settings_of(relay_lock_ttl_ms=60_000)
+    router = net.add("a")
+    await register(conn, "a")
+    listen = partial(TrioConnection.connect, conninfo, autocommit=True)
+    write, lease, asked = states.write, states.lease, trio.Event()
+
+    async def write_or_fail(conn: TrioConnection, node: UUID, *rest: Any) -> int:
+        if node == faulty.node:
+            raise ZeroDivisionError
+        return await write(conn, node, *rest)
+
+    async def lease_or_not(conn: TrioConnection, node: UUID, *rest: Any) -> Sequence[states.Lease]:
+        if node == faulty.node and is_again:
+            asked.set()
+            await trio.sleep_forever()
+        return await lease(conn, node, *rest)
+
+    async with aclosing(Pool(conninfo, size=3)) as pool:
+        faulty, is_again = Fleet(pool, listen, long, uuid4(), connect=net.connect), False
+        monkeypatch.setattr(states, "write", write_or_fail)
+        monkeypatch.setattr(states, "lease", lease_or_not)
+        with capture_logs(), pytest.RaisesGroup(ZeroDivisionError):
+            await faulty.run()
+        assert router.dialled
+        async with fleet_on(conninfo, net, long) as on:
+            await on.worker("a")
+            is_again = True
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(faulty.run)
+                await asked.wait()
+                await wait_all_tasks_blocked()
+                assert faulty.get("a") is None
+                assert router.most_open == 1
+                nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+@pytest.mark.parametrize(("change", "told"), [({"host": "b"}, ["a"]), ({"port": 7}, ["a"]), ({"user": "b"}, [])])
+async def test_another_router_under_the_same_id_is_told_as_one_that_forgot_all(
+    conn: TrioConnection, conninfo: str, change: dict[str, Any], told: list[str], *, is_running: bool
+) -> None:
+    net = Net()
+    net.add("a")
+    net.add("b").booted_s = -1e6
+    await register(conn, "a", port=1)
+    async with fleet_on(conninfo, net) as on:
+        before = await on.worker("a")
+        await until_in_db(conn, "SELECT FROM router_states WHERE booted_at IS NOT NULL")
+        if is_running:
+            await register(conn, "a", **{"port": 1, **change})
+            await until(lambda: on.fleet.get("a") is not before)
+            await on.worker("a")
+            assert on.rebooted == told
+    if not is_running:
+        await register(conn, "a", **{"port": 1, **change})
+        async with fleet_on(conninfo, net) as on:
+            await on.worker("a")
+            assert on.rebooted == told
+    async with fleet_on(conninfo, net) as on:
+        await on.worker("a")
+        assert on.rebooted == []
+
+
 # ---- a dry run
 
 
@@ -383,12 +475,12 @@ async def test_in_a_dry_run_lanes_are_open_and_nobody_is_dialled(conn: TrioConne
     router = net.add("a")
     await register(conn, "a")
     async with fleet_on(conninfo, net, settings_of(relay_dry_run=True)) as on:
-        await until(lambda: on.fleet.open_lanes() == {"a": MAX_AT_ONCE})
+        await until(lambda: on.fleet.open_lanes() == {"dry run/a": MAX_AT_ONCE})
         assert on.fleet.dry_run
         worker = on.fleet.get("a")
         assert worker is not None
         async with worker.holding(frozenset({"ip"})):
-            assert on.fleet.open_lanes() == {"a": MAX_AT_ONCE - 1}
+            assert on.fleet.open_lanes() == {"dry run/a": MAX_AT_ONCE - 1}
         with pytest.raises(AssertionError):
             await worker.use(ping)
         assert not await on.fleet.circuit_open(conn, "a")

@@ -1,7 +1,10 @@
 """Which routers there are: those of the database, and those of MIKROTIK_NODES beside them."""
 
+from typing import Any
+
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 
 from opendesk.network.routers import registry, rekey, states
 from opendesk.network.routers.errors import RouterNotFound, SealingUnavailable
@@ -100,6 +103,39 @@ async def test_what_can_not_be_is_refused(conn: TrioConnection, columns: dict[st
     given: dict[str, object] = {"id": "r1", "host": "h", "user": "u", "password": PASSWORD}
     with pytest.raises(psycopg.errors.CheckViolation):
         await registry.put(conn, NewRouter(**{**given, **columns}), Sealer((NEW,)))  # type: ignore[arg-type]  # on purpose
+
+
+async def test_more_than_are_known_are_told_of(conn: TrioConnection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "ROUTERS_MAX", 2)
+    for router_id in ("a", "b"):
+        await put(conn, router_id)
+    with capture_logs() as logs:
+        assert len(await registry.load(conn, SETTINGS)) == 2
+        assert logs == []
+        await put(conn, "c")
+        assert set(await registry.load(conn, SETTINGS)) == {"a", "b"}
+    [line] = logs
+    assert (line["event"], line["known"], line["first_unknown"]) == ("registry.too_many", 2, "c")
+
+
+async def test_a_router_that_can_not_be_made_sense_of_is_its_own_fault(
+    conn: TrioConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def built(given: Any, *rest: Any, **more: Any) -> RouterSpec:
+        if given.id in {"bad", "worse"}:
+            raise UnicodeEncodeError("utf-8", "its password", 0, 1, "no reason")
+        return of_row(given, *rest) if isinstance(given, registry.StoredRouter) else of_node(given, *rest, **more)
+
+    of_row, of_node = registry.spec_of_row, registry.spec_of_node
+    monkeypatch.setattr(registry, "spec_of_row", built)
+    monkeypatch.setattr(registry, "spec_of_node", built)
+    nodes = (RouterNode("worse", "h", "u", Secret("p")), RouterNode("fine", "h", "u", Secret("p")))
+    await put(conn, "bad")
+    await put(conn, "good")
+    specs = await registry.load(conn, Settings(relay_master_key=(NEW,), mikrotik_nodes=nodes))
+    assert {name for name, spec in specs.items() if spec.fault is None} == {"good", "fine"}
+    assert specs["bad"].fault == specs["worse"].fault == "what is known of it can't be used (UnicodeEncodeError)"
+    assert "its password" not in repr(specs)
 
 
 # ---- its passwords

@@ -4,12 +4,18 @@ import base64
 from collections.abc import Callable
 import json
 import socket
+from uuid import uuid4
 
 from click.testing import CliRunner, Result
 import pytest
 import trio
 
 from opendesk.cli import group
+from opendesk.network.hotspots import orders
+from opendesk.network.hotspots.place import Place
+from opendesk.network.hotspots.work import Kind, Work
+from opendesk.network.jobs import add, get, replay
+from opendesk.network.jobs.table import claim
 from opendesk.postgres.driver import TrioConnection
 from tests.system.daemon import url_of
 
@@ -84,6 +90,69 @@ def test_what_does_not_fit_is_refused(router: Router, arguments: tuple[str, ...]
     assert json.loads(done(router("list", "--json"))) == {"routers": []}
 
 
+async def test_what_a_router_says_moves_no_cursor(router: Router, conn: TrioConnection) -> None:
+    evil = "x\n\x1b]0;owned\x07\x1b[2Jr2  a row that is none"
+    await in_thread(lambda: done(router("add", "r1", "10.0.0.1")))
+    await conn.run(
+        "INSERT INTO router_states (router_id, leased_by, leased_until, identity, last_error)"
+        " VALUES ('r1', gen_random_uuid(), now(), %s, %s)",
+        (evil, evil),
+    )
+
+    def look() -> None:
+        listed, shown = done(router("list")), done(router("show", "r1"))
+        assert len(listed.splitlines()) == 1
+        assert all(char == "\n" or char.isprintable() for char in listed + shown)
+        assert "x\\n\\x1b]0;owned\\x07" in listed
+
+    await in_thread(look)
+
+
+async def test_who_removes_a_router_ends_what_it_gives_and_what_waits_for_it(
+    router: Router, conn: TrioConnection
+) -> None:
+    await in_thread(lambda: done(router("add", "r1", "10.0.0.1")))
+    place = Place("10.5.50.7", "AA:BB:CC:DD:EE:01")
+    waiting = [
+        await add(conn, Work(Kind.AUTHORIZE, name, (place,), "1", dry_run=dry_run).job("trace"))
+        for name in ("r1", "r2")
+        for dry_run in (False, True)
+    ]
+    for name in ("r1", "r2"):
+        for dry_run in (False, True):
+            await orders.authorize(conn, name, "1", place, device=None, duration_s=None, dry_run=dry_run)
+    [running] = await claim(conn, uuid4(), {"r1": 1}, limit=1, ttl_s=60)
+    assert running.id == waiting[0]
+
+    def remove() -> None:
+        assert json.loads(done(router("remove", "r1", "--json"))) == {"id": "r1", "jobs": 2, "grants": 2}
+
+    await in_thread(remove)
+    jobs = [await get(conn, job_id) for job_id in waiting]
+    assert [job and job.state for job in jobs] == ["dead", "dead", "due", "due"]
+    assert [job and job.last_error for job in jobs] == ["the router was removed"] * 2 + [None] * 2
+    ended = await conn.fetch("SELECT router_id, end_reason FROM hotspot_grants ORDER BY router_id")
+    assert [tuple(row) for row in ended] == [("r1", "removed")] * 2 + [("r2", None)] * 2
+    assert await replay(conn, waiting[0])
+
+
+async def test_what_the_environment_names_as_well_keeps_its_jobs(router: Router, conn: TrioConnection) -> None:
+    nodes = json.dumps([{"id": "r1", "host": "10.9.9.9", "user": "u", "pass": "x"}])
+    await in_thread(lambda: done(router("add", "r1", "10.0.0.1")))
+    job_id = await add(conn, Work(Kind.RESTORE, "r1").job("trace"))
+    await in_thread(lambda: done(router("remove", "r1", MIKROTIK_NODES=nodes)))
+    view = await get(conn, job_id)
+    assert view is not None
+    assert view.state == "due"
+
+
+def test_no_password_at_all_on_standard_input_is_refused(router: Router) -> None:
+    for stdin in ("", "\n"):
+        refused = router("add", "r1", "h", "--user", "u", "--password-stdin", stdin=stdin)
+        assert refused.exit_code == 2
+        assert "no password on standard input" in refused.stderr
+
+
 def test_a_password_too_long_is_refused(router: Router) -> None:
     assert router("add", "r1", "h", "--user", "u", "--password-stdin", stdin="x" * 129 + "\n").exit_code == 2
 
@@ -125,7 +194,9 @@ async def test_a_breaker_is_reset(router: Router, conn: TrioConnection) -> None:
         "INSERT INTO router_states (router_id, leased_by, leased_until, failures, open_until)"
         " VALUES ('env1', gen_random_uuid(), now(), 9, now() + interval '1 hour')"
     )
-    await in_thread(lambda: done(router("breaker", "reset", "env1", MIKROTIK_NODES=nodes)))
+    told: list[str] = []
+    await in_thread(lambda: told.append(done(router("breaker", "reset", "env1", "--json", MIKROTIK_NODES=nodes))))
+    assert json.loads(told[0]) == {"id": "env1", "state": "closed"}
     row = await conn.fetch_one("SELECT failures, open_until, resets FROM router_states")
     assert row == (0, None, 1)
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from opendesk.network.routers.uptime import SLACK_S, has_rebooted, parse_uptime
+from opendesk.network.routers.uptime import LONGEST_S, SLACK_S, has_rebooted, parse_uptime
 
 DAY_S = 86_400.0
 
@@ -17,9 +17,18 @@ def test_it_is_read_as_it_is_printed(text: str, seconds: int) -> None:
     assert parse_uptime(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "never", "12", "-5s", "1h ", "5x", "9" * 5000 + "s", "１s"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "never", "12", "-5s", "1h ", "5x", "9" * 5000 + "s", "１s", "1s1s", "1s2h", "999999w", "5215w", "1w" * 9, "1\n"],
+)  # fmt: skip
 def test_what_is_none_is_none(text: str) -> None:
     assert parse_uptime(text) is None
+
+
+@given(st.text("0123456789wdhms", max_size=40) | st.text(max_size=20))
+def test_whatever_is_told_is_a_time_that_can_be_or_none(text: str) -> None:
+    uptime_s = parse_uptime(text)
+    assert uptime_s is None or 0 <= uptime_s <= LONGEST_S
 
 
 @given(st.floats(0, 1e7), st.floats(0, 1e6), st.floats(-SLACK_S, SLACK_S))

@@ -12,7 +12,7 @@ import trio
 import trio.lowlevel
 from trio.testing import MockClock
 
-from opendesk.network.routeros.errors import Trap
+from opendesk.network.routeros.errors import TimedOut, Trap
 from opendesk.network.routeros.session import Command, Result
 from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable
 from opendesk.network.routers.link import Api
@@ -240,6 +240,49 @@ async def test_a_lost_connection_is_one_failure_for_all_in_its_midst(autojump_cl
         assert len(told) == MAX_AT_ONCE
         assert worker.health.breaker.is_closed
         assert await worker.use(ping) == Result()
+
+
+async def test_a_slow_moment_is_one_failure_for_all_in_its_midst(autojump_clock: MockClock) -> None:
+    router = FakeRouter()
+
+    async def use() -> None:
+        with pytest.raises(RouterUnavailable):
+            await worker.use(ping)
+
+    async with running(worker_of(router)) as worker:
+        await worker.use(ping)
+        router.mood = "silent"
+        async with trio.open_nursery() as nursery:
+            for number in range(MAX_AT_ONCE):
+                nursery.start_soon(use)
+                await trio.sleep(number / 10)
+        assert worker.health.breaker.failures == 1
+        router.mood = "well"
+        assert await worker.use(ping) == Result()
+        assert router.dialled == 1
+
+
+async def test_what_an_old_connection_owes_says_nothing_of_a_router_that_is_well(autojump_clock: MockClock) -> None:
+    router = FakeRouter()
+
+    async def answered_late(_api: Api) -> None:
+        await trio.sleep(50)
+        raise TimedOut("no answer within 50 s")
+
+    async def use() -> None:
+        with pytest.raises(RouterUnavailable):
+            await worker.use(answered_late)
+
+    async with running(worker_of(router)) as worker, trio.open_nursery() as nursery:
+        await worker.use(ping)
+        nursery.start_soon(use)
+        await trio.sleep(10)
+        router.hang_up()
+        await trio.sleep(10)
+        assert worker.is_connected
+        assert router.dialled == 2
+        await trio.sleep(40)
+        assert worker.health.breaker.failures == 0
 
 
 async def test_a_router_without_credentials_is_never_dialled(autojump_clock: MockClock) -> None:
