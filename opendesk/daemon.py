@@ -58,7 +58,9 @@ async def run(
                 async with (
                     database.open_pool(conninfo, settings) as pool,
                     database.open_pool(conninfo, settings, size=database.UPKEEP_CONNECTIONS) as upkeep,
-                    database.open_pool(conninfo, settings, size=database.JOBS_CONNECTIONS) as jobs,
+                    database.open_pool(
+                        conninfo, settings, size=database.JOBS_CONNECTIONS, max_waiting=database.JOBS_WAITING
+                    ) as jobs,
                     trio.open_nursery() as routers,
                 ):
                     pools = (pool, upkeep, jobs)

@@ -15,7 +15,7 @@ from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.embedded.lifetime import embedded_server, running_server, server_for_command
 from opendesk.postgres.migrate import MigrationError, MigrationFailed, migrate, pending
-from opendesk.postgres.pool import Pool, with_options
+from opendesk.postgres.pool import MAX_WAITING, Pool, with_options
 from opendesk.settings import Settings
 
 log = structlog.get_logger()
@@ -50,6 +50,9 @@ UPKEEP_CONNECTIONS: Final = 4
 
 # Jobs on routers, likewise: some ten short statements each, of which a connection does two thousand a second.
 JOBS_CONNECTIONS: Final = 4
+# When a thousand grants end at once, each job waits for its turn: as many as may be under way (network/jobs/holding.py), and the runner's
+# own statements. At that pace the last one's comes within seconds; refused, all of them would come again and again.
+JOBS_WAITING: Final = 5_000
 
 # Whether the database answers: /health/ready wants to know now, the log and the metrics soon, and sooner when it is back.
 PING_S: Final = 2.0
@@ -160,9 +163,12 @@ async def grant_to(conninfo: str, role: str) -> None:
 
 
 @asynccontextmanager
-async def open_pool(conninfo: str, settings: Settings, *, size: int | None = None) -> AsyncIterator[Pool]:
+async def open_pool(
+    conninfo: str, settings: Settings, *, size: int | None = None, max_waiting: int = MAX_WAITING
+) -> AsyncIterator[Pool]:
     ready = with_options(_with_limits(conninfo), search_path="opendesk", statement_timeout_ms=STATEMENT_TIMEOUT_MS)
-    pool = Pool(ready, size=size or settings.relay_db_pool_size, idle_s=settings.relay_db_idle_ms / 1000)
+    size = size or settings.relay_db_pool_size
+    pool = Pool(ready, size=size, idle_s=settings.relay_db_idle_ms / 1000, max_waiting=max_waiting)
     try:
         yield pool
     finally:

@@ -254,6 +254,7 @@ CREATE TABLE opendesk.hotspot_grants (
     duration_s integer,
     begun_at timestamp with time zone,
     until timestamp with time zone,
+    opening_at timestamp with time zone,
     observed_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
@@ -261,7 +262,8 @@ CREATE TABLE opendesk.hotspot_grants (
     dry_run boolean NOT NULL,
     CONSTRAINT hotspot_grants_duration_s_check CHECK ((duration_s > 0)),
     CONSTRAINT hotspot_grants_end CHECK (((ended_at IS NULL) = (end_reason IS NULL))),
-    CONSTRAINT hotspot_grants_end_reason_check CHECK ((end_reason = ANY (ARRAY['revoked'::text, 'moved'::text, 'expired'::text]))),
+    CONSTRAINT hotspot_grants_end_reason_check CHECK ((end_reason = ANY (ARRAY['revoked'::text, 'moved'::text, 'expired'::text, 'removed'::text]))),
+    CONSTRAINT hotspot_grants_opening CHECK (((opening_at IS NULL) OR (until IS NOT NULL))),
     CONSTRAINT hotspot_grants_pedido_id_check CHECK (((length(pedido_id) >= 1) AND (length(pedido_id) <= 128))),
     CONSTRAINT hotspot_grants_time CHECK ((((begun_at IS NULL) = (until IS NULL)) AND ((until IS NULL) OR (duration_s IS NOT NULL))))
 )
@@ -433,6 +435,7 @@ CREATE TABLE opendesk.router_states (
     failures integer DEFAULT 0 NOT NULL,
     open_until timestamp with time zone,
     resets integer DEFAULT 0 NOT NULL,
+    moved boolean DEFAULT false NOT NULL,
     last_contact_at timestamp with time zone,
     booted_at timestamp with time zone,
     identity text,
@@ -802,7 +805,7 @@ CREATE INDEX hotspot_devices_age ON opendesk.hotspot_devices USING btree (create
 -- Name: hotspot_grants_device; Type: INDEX; Schema: opendesk; Owner: -
 --
 
-CREATE INDEX hotspot_grants_device ON opendesk.hotspot_grants USING btree (device) WHERE (ended_at IS NULL);
+CREATE INDEX hotspot_grants_device ON opendesk.hotspot_grants USING btree (device) WHERE ((ended_at IS NULL) AND (device IS NOT NULL));
 
 
 --

@@ -24,6 +24,7 @@ PURE = {
     "network": (
         "signatures",
         "routeros.errors",
+        "routeros.words",
         "routeros.codec",
         "routeros.session",
         "routeros.console",

@@ -55,9 +55,9 @@ def network(
     fleet = Fleet(jobs, listen, settings, uuid4())
     executor = Executor(jobs, fleet, audit, figures)
     runner = Runner(jobs, listen, fleet.node, _terms(settings), executor, waiters)
-    fleet.lane_opened = runner.wake
+    fleet.lane_opened, fleet.gone = runner.wake, figures.forget_router
     restoring: Gathering[str, None] = Gathering(partial(_restore, jobs), RESTORED_TOGETHER)
-    fleet.on_reboot = restoring.ask
+    fleet.on_reboot = restoring.ask  # of a dry run none reboots
     actions = Actions(pool, fleet, waiters, audit, settings.relay_action_timeout_ms / 1000)
     services: dict[str, Service] = {
         "jobs": runner.run,

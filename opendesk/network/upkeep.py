@@ -9,6 +9,7 @@ from opendesk.network import nonces
 from opendesk.network.figures import NetworkFigures
 from opendesk.network.hotspots import devices, grants
 from opendesk.network.jobs import looking
+from opendesk.network.routers.lanes import PRETENDED
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 
@@ -43,7 +44,7 @@ async def retention(pool: Pool) -> None:
             async with pool.connection() as conn:
                 gone = {
                     "nonces": await nonces.forget_old(conn),
-                    "jobs": await looking.forget_old(conn),
+                    "jobs": await looking.forget_old(conn) + await looking.forget_left(conn, PRETENDED),
                     "grants": await grants.forget_old(conn),
                     "devices": await devices.forget_old(conn),
                 }

@@ -1,5 +1,6 @@
 """A router that rebooted has forgotten what had a time-out: it is noticed, and what is granted is put back at once."""
 
+from opendesk.simulators.routeros import Trapped
 from tests.network.behind import BINDINGS, HERE, IP, LISTS, MAC, SCHEDULERS, aged_router, behind, good, held, until
 
 OTHER = {"ipAtual": "10.5.50.8", "macAtual": "AA:BB:CC:DD:EE:02"}
@@ -32,7 +33,7 @@ async def test_what_ended_meanwhile_is_not_put_back(conninfo: str) -> None:
         good(await net.authorize("2", **OTHER, minutes=60))
         await net.sql("UPDATE hotspot_grants SET ended_at = now(), end_reason = 'revoked' WHERE pedido_id = '1'")
         router.reboot()
-        await until(lambda: net.lines("audit", action="RESTORE_GRANTS", outcome="success"))
+        await until(lambda: len(net.lines("audit", action="RESTORE_GRANTS", outcome="success")) == 2)
         assert held(router)["lists"] == ["10.5.50.8 pedido:2"]
 
 
@@ -54,8 +55,10 @@ async def test_a_conflict_of_one_does_not_keep_the_others_out(conninfo: str) -> 
         good(await net.authorize("2", **OTHER, minutes=60))
         router.run(f"{BINDINGS}/add", {"mac-address": MAC, "type": "blocked", "place-before": "*1"})
         router.reboot()
-        await until(lambda: net.lines("audit", action="RESTORE_GRANTS", outcome="success"))
-        assert "10.5.50.8 pedido:2" in held(router)["lists"]
+        await until(lambda: "10.5.50.8 pedido:2" in held(router)["lists"])
+        await until(lambda: net.lines("audit", action="RESTORE_GRANTS", outcome="failure"))
+        [line] = net.lines("audit", action="RESTORE_GRANTS", outcome="failure")
+        assert line["error"].startswith("ROUTER_CONFLICT: ")
 
 
 async def test_many_grants_are_put_back(conninfo: str) -> None:
@@ -66,5 +69,19 @@ async def test_many_grants_are_put_back(conninfo: str) -> None:
             good(await net.authorize(str(number), **place, minutes=60))
         before = held(router)
         router.reboot()
-        await until(lambda: net.lines("audit", action="RESTORE_GRANTS", outcome="success"))
-        assert held(router) == before
+        await until(lambda: held(router) == before)
+
+
+async def test_what_a_router_refuses_keeps_nothing_else_from_it(conninfo: str) -> None:
+    router = aged_router()
+    async with behind(conninfo, router) as net:
+        for number in range(60):
+            place = {"ipAtual": f"10.5.51.{number}", "macAtual": f"AA:BB:CC:DD:EF:{number:02}"}
+            good(await net.authorize(str(number), **place, minutes=60))
+        router.faults.decide = lambda request: (
+            Trapped(None, "failure: no")
+            if request.verb == "add" and request.attributes.get("address") == "10.5.51.7"
+            else None
+        )
+        router.reboot()
+        await until(lambda: len(held(router)["lists"]) == 59)

@@ -3,18 +3,21 @@
 Nothing here talks to a router, and nothing is lost with a caller who hangs up: by then the job is there, or nothing is.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 import secrets
 from typing import Final
 
 from attrs import field, frozen
 
-from opendesk.network.hotspots import devices, grants
+from opendesk.errors import OpenDeskError
+from opendesk.network.hotspots import devices, grants, moves
 from opendesk.network.hotspots.answers import HelloAnswer, Told, circuit_open, told
 from opendesk.network.hotspots.authorizing import Asked, Authorizing
 from opendesk.network.hotspots.ends import end_of
 from opendesk.network.hotspots.grants import GrantRow
+from opendesk.network.hotspots.place import Place
 from opendesk.network.hotspots.requests import (
     AuthorizeByPedido,
     Hello,
@@ -23,7 +26,7 @@ from opendesk.network.hotspots.requests import (
     place_of,
     whole_place_of,
 )
-from opendesk.network.hotspots.work import Kind, Work
+from opendesk.network.hotspots.work import PLACES_AT_ONCE, Kind, Work, portions
 from opendesk.network.jobs import table
 from opendesk.network.jobs.shapes import Added, NewJob
 from opendesk.network.jobs.waiting import Waiters
@@ -94,16 +97,17 @@ class Actions:
 
         router, pedido = asked.mik_id, asked.pedido_id
 
-        def work_of(grant: GrantRow) -> Work:
-            return Work(Kind.AUTHORIZE, router, (grant.place,), pedido, source)
+        def work_of(grant: GrantRow, left: Sequence[Place] = ()) -> Work:
+            return Work(Kind.AUTHORIZE, router, (grant.place, *left), pedido, source, dry_run=self._fleet.dry_run)
 
-        def job(grant: GrantRow) -> NewJob:
-            return Intent(work_of(grant), _same(grant)).job(trace_id)
+        def job(grant: GrantRow, left: Sequence[Place]) -> NewJob:
+            return Intent(work_of(grant, left), _same(grant), is_news=bool(left)).job(trace_id)
 
-        if router not in self._fleet.specs:
-            async with self._pool.connection() as conn:
-                await self._check_router(conn, router)
-        grant, added = await self._authorizing.ask(Asked(router, pedido, given, token, duration_s, job))
+        with self._refusals_told(Kind.AUTHORIZE, trace_id, router=router, pedidoId=pedido, source=source):
+            if router not in self._fleet.specs:
+                async with self._pool.connection() as conn:
+                    await self._check_router(conn, router)
+            grant, added = await self._authorizing.ask(Asked(router, pedido, given, token, duration_s, job))
         return await self._outcome(work_of(grant), added, trace_id)
 
     async def resync(self, asked: ResyncDevice, trace_id: str, source: str | None = None) -> Told:
@@ -114,15 +118,18 @@ class Actions:
         async def intend(conn: TrioConnection) -> Intent:
             was = await devices.find(conn, asked.device_token, router)
             await devices.hello(conn, router, place, token=asked.device_token, user_agent=None, new_token="")
-            moved = await grants.move(
-                conn, router, pedido, place, [was.place], device=was.token_hash, dry_run=self._fleet.dry_run
+            moved = await moves.move(
+                conn, router, pedido, place, was.addresses, device=was.token_hash, dry_run=self._fleet.dry_run
             )
-            end = end_of(moved.grant)
-            work = Work(Kind.RESYNC, router, moved.places, pedido, source)
-            is_news = len(moved.places) > 1
+            places = tuple(dict.fromkeys((*moved.places, was.place)))
+            end = end_of(moved.grant, dry_run=self._fleet.dry_run)
+            work = Work(Kind.RESYNC, router, places, pedido, source, dry_run=self._fleet.dry_run)
+            is_news = len(places) > 1
             return Intent(work, _same(moved.grant), is_news, () if end is None else (end,))
 
-        return await self._do(router, intend, trace_id)
+        with self._refusals_told(Kind.RESYNC, trace_id, router=router, pedidoId=pedido, source=source):
+            work, added = await self._do(router, intend, trace_id)
+        return await self._outcome(work, added, trace_id)
 
     async def revoke(self, asked: RevokeSession, trace_id: str, source: str | None = None) -> Told:
         """Close the way of all that is granted there, and of what an earlier system left open."""
@@ -131,18 +138,33 @@ class Actions:
         async def intend(conn: TrioConnection) -> Intent:
             touched = await grants.revoke(conn, asked.mik_id, place, dry_run=self._fleet.dry_run)
             places = tuple(dict.fromkeys((place, *touched)))
-            work = Work(Kind.REVOKE, asked.mik_id, places, None, source)
-            return Intent(work, f"{place.ip} {place.mac}", is_news=bool(touched))
+            first, *others = (
+                Work(Kind.REVOKE, asked.mik_id, portion, None, source, dry_run=self._fleet.dry_run)
+                for portion in portions(places, PLACES_AT_ONCE)
+            )
+            later = tuple(work.job(trace_id) for work in others)
+            return Intent(first, f"{place.ip} {place.mac}", bool(touched), later)
 
-        return await self._do(asked.mik_id, intend, trace_id)
+        with self._refusals_told(Kind.REVOKE, trace_id, router=asked.mik_id, pedidoId=None, source=source):
+            work, added = await self._do(asked.mik_id, intend, trace_id)
+        return await self._outcome(work, added, trace_id)
 
     # ---- the one way of all three
 
-    async def _do(self, router: str, intend: Intend, trace_id: str) -> Told:
+    @contextmanager
+    def _refusals_told(self, kind: Kind, trace_id: str, **facts: str | None) -> Iterator[None]:
+        """What comes to nothing before there is a job was an attempt as well."""
+        try:
+            yield
+        except OpenDeskError as error:
+            self._audit.attempt(kind, trace_id, joined=False, **facts)
+            self._audit.failure(kind, trace_id, error=f"{error.code}: {error}", **facts)
+            raise
+
+    async def _do(self, router: str, intend: Intend, trace_id: str) -> tuple[Work, Added]:
         async with self._pool.connection() as conn:
             await self._check_router(conn, router)
-            work, added = await retrying(partial(_commit, conn, intend, trace_id))
-        return await self._outcome(work, added, trace_id)
+            return await retrying(partial(_commit, conn, intend, trace_id))
 
     async def _outcome(self, work: Work, added: Added, trace_id: str) -> Told:
         """What became of it as far as the router is known to be there, and as long as a caller is patient."""
@@ -166,7 +188,7 @@ async def _commit(conn: TrioConnection, intend: Intend, trace_id: str) -> tuple[
     async with conn.transaction():
         intent = await intend(conn)
         (added,) = await table.add_many(conn, [intent.job(trace_id)])
-        if intent.later and not added.joined:
+        if intent.later:
             await table.add_many(conn, intent.later)
     return intent.work, added
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from opendesk.errors import DatabaseUnavailable, Forbidden, Misfit, RateLimited, ValidationFailed
+from opendesk.errors import DatabaseUnavailable, Forbidden, Misfit, Overloaded, RateLimited, ValidationFailed
 from opendesk.network.hotspots import errors
 from opendesk.network.hotspots.actions import Actions
 from opendesk.network.hotspots.answers import Held, HelloAnswer, Pending, Told
@@ -102,7 +102,7 @@ def endpoints(actions: Actions) -> tuple[Endpoint, ...]:
         errors.ActionFailed,
         errors.Superseded,
     )
-    common = (Misfit, RateLimited, DatabaseUnavailable)
+    common = (Misfit, RateLimited, DatabaseUnavailable, Overloaded)
     held = {200: Held, 202: Pending}
 
     def post(path: str, summary: str, **given: Any) -> Endpoint:

@@ -9,12 +9,12 @@ from attrs import define, evolve, field, frozen
 from opendesk.errors import OpenDeskError
 from opendesk.network.gathering import Gathering
 from opendesk.network.hotspots import devices, orders
-from opendesk.network.hotspots.errors import GrantEnded
+from opendesk.network.hotspots.ends import end_of
 from opendesk.network.hotspots.grants import GrantRow
 from opendesk.network.hotspots.orders import Order
 from opendesk.network.hotspots.place import Place
 from opendesk.network.jobs import table
-from opendesk.network.jobs.shapes import Added, NewJob
+from opendesk.network.jobs.shapes import Added, Crowded, NewJob
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
@@ -25,17 +25,26 @@ MOST: Final = 100
 
 @frozen
 class Asked:
-    """For a device that is known by its token, or for a place. `job` is of the grant."""
+    """For a device that is known by its token, or for a place. `job` is of the grant, and of the places that it was taken from."""
 
     router: str
     pedido: str
     place: Place | None
     token: str | None
     duration_s: int | None
-    job: Callable[[GrantRow], NewJob]
+    job: Callable[[GrantRow, Sequence[Place]], NewJob]
 
 
 Granted = tuple[GrantRow, Added]
+
+
+class _Refused(Exception):
+    """Of what was to be written together; it must be begun again without them."""
+
+    def __init__(self, crowded: Crowded, which: Sequence[int]) -> None:
+        super().__init__(crowded)
+        self.crowded = crowded
+        self.which = which
 
 
 @define(eq=False)
@@ -54,18 +63,60 @@ class Authorizing:
 
     async def _write(self, together: Sequence[Asked]) -> list[Granted | Exception]:
         async with self._pool.connection() as conn:
-            return await retrying(partial(self._commit, conn, together))
+            told = await retrying(partial(self._commit_those_with_room, conn, together))
+            return [
+                await self._revisited(conn, asked, one) if isinstance(one, Order) else one
+                for asked, one in zip(together, told, strict=True)
+            ]
 
-    async def _commit(self, conn: TrioConnection, together: Sequence[Asked]) -> list[Granted | Exception]:
+    async def _commit_those_with_room(
+        self, conn: TrioConnection, together: Sequence[Asked]
+    ) -> list[Granted | Order | OpenDeskError]:
+        """Where too many wait for one device, nothing is written for it, and all for the others."""
+        refused: dict[int, OpenDeskError] = {}
+        while True:
+            some = [(n, asked) for n, asked in enumerate(together) if n not in refused]
+            try:
+                told = iter(await self._commit(conn, [asked for _, asked in some]))
+            except _Refused as error:
+                refused |= {some[n][0]: Crowded(error.crowded.keys) for n in error.which}
+            else:
+                return [refused[n] if n in refused else next(told) for n in range(len(together))]
+
+    async def _commit(self, conn: TrioConnection, together: Sequence[Asked]) -> list[Granted | Order | OpenDeskError]:
+        """Orders are told back that take a second look."""
         async with conn.transaction():
             told = await self._granted(conn, await _orders(conn, together))
             granted = [(asked, row) for asked, row in zip(together, told, strict=True) if isinstance(row, GrantRow)]
-            added = iter(await _add(conn, [asked.job(row) for asked, row in granted]))
+            jobs = [asked.job(row, ()) for asked, row in granted]
+            try:
+                added = iter(await _add(conn, jobs))
+            except Crowded as error:
+                keys = {id(asked): (job.lane, job.key) for (asked, _), job in zip(granted, jobs, strict=True)}
+                raise _Refused(
+                    error, [n for n, asked in enumerate(together) if keys.get(id(asked)) in error.keys]
+                ) from error
         return [(row, next(added)) if isinstance(row, GrantRow) else row for row in told]
+
+    async def _revisited(self, conn: TrioConnection, asked: Asked, order: Order) -> Granted | OpenDeskError:
+        """One by one, each in a transaction of its own: they lock their orders."""
+
+        async def revisit() -> Granted:
+            async with conn.transaction():
+                settled = await orders.revisit(conn, order, dry_run=self._dry_run)
+                end = end_of(settled.grant, dry_run=self._dry_run)
+                job = asked.job(settled.grant, settled.left)
+                added, *_ = await table.add_many(conn, [job] if end is None else [job, end])
+            return settled.grant, added
+
+        try:
+            return await retrying(revisit)
+        except OpenDeskError as error:
+            return error
 
     async def _granted(
         self, conn: TrioConnection, asked: Sequence[Order | OpenDeskError]
-    ) -> list[GrantRow | OpenDeskError]:
+    ) -> list[GrantRow | Order | OpenDeskError]:
         """Who asks for the same order at the same place is told the same; a statement does each once, so those for another time wait."""
         granted: dict[Order, GrantRow | None] = {}
         left = list(dict.fromkeys(order for order in asked if isinstance(order, Order)))
@@ -73,7 +124,7 @@ class Authorizing:
             now = list({order.key: order for order in reversed(left)}.values())
             granted |= zip(now, await orders.authorize_all(conn, now, dry_run=self._dry_run), strict=True)
             left = [order for order in left if order not in granted]
-        return [order if isinstance(order, OpenDeskError) else granted[order] or GrantEnded() for order in asked]
+        return [order if isinstance(order, OpenDeskError) else granted[order] or order for order in asked]
 
 
 async def _orders(conn: TrioConnection, together: Sequence[Asked]) -> list[Order | OpenDeskError]:
@@ -87,7 +138,9 @@ def _order(asked: Asked, device: devices.Device | OpenDeskError | None) -> Order
         return device
     place = asked.place if device is None else device.place
     assert place is not None
-    return Order(asked.router, asked.pedido, place, None if device is None else device.token_hash, asked.duration_s)
+    if device is None:
+        return Order(asked.router, asked.pedido, place, None, asked.duration_s)
+    return Order(asked.router, asked.pedido, place, device.token_hash, asked.duration_s, device.addresses)
 
 
 async def _add(conn: TrioConnection, jobs: Sequence[NewJob]) -> list[Added]:

@@ -13,9 +13,8 @@ from opendesk.network.hotspots.steps import (
     add_schedule,
     change_binding,
     close_binding,
-    enable_schedule,
+    is_end,
     remove,
-    schedule_name,
 )
 
 # The id of a binding that isn't on the router yet, in what is foreseen.
@@ -32,10 +31,15 @@ class Bound:
     gone: frozenset[str] = field(factory=frozenset)
 
 
-def decider(bindings: Iterable[Binding], ip: str, mac: str) -> Binding | None:
-    """The first that matches a device, of those that aren't for other servers. One of exactly this device counts in any case."""
-    matching = (row for row in bindings if _is_exactly(row, ip, mac) or row.matches(ip, mac, None))
-    return next((row for row in matching if not row.is_disabled), None)
+def decider(bindings: Iterable[Binding], ip: str, mac: str, server: str | None) -> Binding | None:
+    """The first that matches a device on `server`. As long as that isn't known, rows for one server let nobody through; one that
+    keeps out exactly this device does so in any case.
+    """
+    for row in bindings:
+        is_against = server is None and not row.is_bypassing and not row.is_disabled and _is_exactly(row, ip, mac)
+        if is_against or row.matches(ip, mac, server):
+            return row
+    return None
 
 
 def bind(wanted: Grant | None, ip: str | None, mac: str | None, own: Sequence[Binding], actual: Actual) -> Bound:
@@ -49,11 +53,19 @@ def bind(wanted: Grant | None, ip: str | None, mac: str | None, own: Sequence[Bi
         return Bound(
             (*(step for _, steps in closing for step in steps), *orphans), tuple(row for row, _ in closing), gone=gone
         )
-    if not own:
+    server = actual.server_of(wanted.ip, wanted.mac)
+    usable = [row for row in own if row.server in (None, server)]
+    usable.sort(key=lambda row: (row.is_disabled, row.comment != wanted.comment, len(row.id), row.id))
+    closing = [_closed(row, schedules) for row in own if row not in usable[:1]]
+    if not usable:
         bound = _first(wanted, actual)
-        return evolve(bound, steps=(*bound.steps, *orphans))
-    kept, *spare = sorted(own, key=lambda row: (row.is_disabled, row.comment != wanted.comment, len(row.id), row.id))
-    closing = [_closed(row, schedules) for row in spare]
+        return evolve(
+            bound,
+            steps=(*(step for _, steps in closing for step in steps), *bound.steps, *orphans),
+            foreseen=(*bound.foreseen, *(row for row, _ in closing)),
+            gone=gone,
+        )
+    kept = usable[0]
     foreseen, steps = _kept(kept, wanted, [entry for entry in schedules if entry.binding_id == kept.id])
     return Bound(
         (*(step for _, steps_ in closing for step in steps_), *steps, *orphans),
@@ -77,12 +89,15 @@ def _closed(row: Binding, schedules: Sequence[Schedule]) -> tuple[Binding, list[
 def _first(wanted: Grant, actual: Actual) -> Bound:
     """Nothing of ours is there. What somebody else made stays, and is enough if it does what is wanted."""
     foreign = [row for row in actual.bindings if not row.is_own]
-    first = decider(foreign, wanted.ip, wanted.mac)
+    server = actual.server_of(wanted.ip, wanted.mac)
+    first = decider(foreign, wanted.ip, wanted.mac, server)
     if first is not None:
         return Bound(is_open=first.is_bypassing)
-    if any(_is_exactly(row, wanted.ip, wanted.mac) for row in foreign):
+    exact = [row for row in foreign if _is_exactly(row, wanted.ip, wanted.mac)]
+    if any(row.server in (None, server) for row in exact):
         return Bound()  # disabled, and the router takes no second one of the same device
-    is_open = wanted.until_unix is None
+    # Beside one for another server it may take none: nothing else is opened before that is seen.
+    is_open = wanted.until_unix is None and not exact
     made = Binding(
         id=NEW,
         ip=wanted.ip,
@@ -93,24 +108,19 @@ def _first(wanted: Grant, actual: Actual) -> Bound:
         comment=wanted.comment,
         is_own=True,
     )
-    return Bound((add_binding(wanted),), (made,), is_open)
+    return Bound((add_binding(wanted, is_open=is_open),), (made,), is_open)
 
 
 def _kept(kept: Binding, wanted: Grant, schedules: Sequence[Schedule]) -> tuple[Binding, list[Step]]:
-    name = None if wanted.until_unix is None else schedule_name(kept, wanted)
-    ends = [entry for entry in schedules if entry.name == name]
-    steps: list[Step] = []
-    if name is not None and not ends:
-        steps.append(add_schedule(kept, wanted))
-    steps += [enable_schedule(entry) for entry in ends if entry.is_disabled]
-    has_its_end = name is None or any(not entry.is_disabled for entry in ends)
-    if not has_its_end:
-        return kept, steps
+    is_timed = wanted.until_unix is not None
+    end = next((entry for entry in schedules if is_timed and is_end(entry, kept, wanted)), None)
+    if is_timed and end is None:
+        return kept, [add_schedule(kept, wanted, {entry.name for entry in schedules})]
     if kept.is_disabled or kept.comment != wanted.comment:
         # Ends of other orders go when the row was seen to carry this one.
-        return evolve(kept, is_disabled=False, comment=wanted.comment), [*steps, change_binding(kept, wanted)]
-    others = [entry for entry in schedules if entry.name != name]
-    return kept, steps + [remove(SCHEDULERS, entry.id, "another end holds") for entry in others]
+        return evolve(kept, is_disabled=False, comment=wanted.comment), [change_binding(kept, wanted)]
+    others = [entry for entry in schedules if entry is not end]
+    return kept, [remove(SCHEDULERS, entry.id, "another end holds", opens=wanted) for entry in others]
 
 
 def _without_binding(schedules: Sequence[Schedule], own: Sequence[Binding]) -> Iterator[Step]:

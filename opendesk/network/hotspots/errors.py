@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from opendesk.errors import NotFound, OpenDeskError
+from opendesk.network.hotspots.found import Actual
 from opendesk.network.hotspots.plan import Conflict
 from opendesk.network.hotspots.steps import Step
 from opendesk.network.routeros.errors import Trap
@@ -27,26 +28,28 @@ class GrantEnded(OpenDeskError):
 
 
 class InTheWay(OpenDeskError):
-    """A row on the router that isn't ours keeps the device out."""
+    """A row on the router that isn't ours keeps the device out. `seen` is what the last look showed."""
 
     status, code = 409, "ROUTER_CONFLICT"
 
-    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+    def __init__(self, conflicts: Sequence[Conflict], seen: Actual | None = None) -> None:
         super().__init__("; ".join(map(str, conflicts)))
         self.conflicts = tuple(conflicts)
+        self.seen = seen
 
 
 class NotHeld(OpenDeskError):
-    """The router doesn't hold what it was told."""
+    """The router doesn't hold what it was told. `seen` is what the last look showed."""
 
     status, code = 502, "ROUTER_DOES_NOT_HOLD"
 
-    def __init__(self, left: Sequence[Step], traps: Sequence[Trap]) -> None:
+    def __init__(self, left: Sequence[Step], traps: Sequence[Trap], seen: Actual | None = None) -> None:
         said = "; ".join(dict.fromkeys(str(trap) for trap in traps)) or "it said that it was done"
         steps = ", ".join(f"{step.menu}/{step.verb}" for step in left)
         super().__init__(f"still to do: {steps} ({said})")
         self.left = tuple(left)
         self.traps = tuple(traps)
+        self.seen = seen
 
 
 class ActionNotAllowed(OpenDeskError):

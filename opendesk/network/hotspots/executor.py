@@ -2,25 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any, Final
-from uuid import UUID
 
-from attrs import define, field
+from attrs import define, evolve, field
 import trio
 
 from opendesk.network.figures import NetworkFigures
 from opendesk.network.gathering import Gathering
 from opendesk.network.hotspots import grants
-from opendesk.network.hotspots.ends import end_of
 from opendesk.network.hotspots.errors import InTheWay, NotHeld, RouterRefused
 from opendesk.network.hotspots.found import Actual, widened
 from opendesk.network.hotspots.grants import GrantRow
 from opendesk.network.hotspots.place import Grant, Place
-from opendesk.network.hotspots.plan import is_held, plan
+from opendesk.network.hotspots.plan import plan
 from opendesk.network.hotspots.rows import converge
 from opendesk.network.hotspots.steps import Step
-from opendesk.network.hotspots.work import Kind, Work
+from opendesk.network.hotspots.timing import Attempt, Timing, begins_now
+from opendesk.network.hotspots.work import PLACES_AT_ONCE, Kind, Work, portions
 from opendesk.network.jobs import table
 from opendesk.network.jobs.shapes import Again, Dead, Done, Job, Outcome
 from opendesk.network.routeros.errors import TooMuch, Trap
@@ -29,17 +27,13 @@ from opendesk.network.routers.fleet import Fleet
 from opendesk.network.routers.link import Api
 from opendesk.network.routers.worker import Worker
 from opendesk.ops.audit import Audit
-from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
-from opendesk.postgres.retry import retrying
 from opendesk.web.wire import to_wire
 
-# Looked at and brought right together: some 20 kB of questions, and no other place of the router waits for longer than those take.
-PLACES_AT_ONCE: Final = 50
 # Whose rows turn out to be of further addresses is begun again with these taken, too. Each time there are more; nobody has so many.
 MOST_WIDENINGS: Final = 5
-# Jobs that look at once, or have seen what they wrote. Most are of one place, none of more than PLACES_AT_ONCE.
+# Jobs that look at once. Most are of one place, none of more than PLACES_AT_ONCE.
 TOGETHER: Final = 100
 # Until somebody drives the router again. It is woken as soon as that is this daemon.
 NOT_YET_S: Final = 1.0
@@ -61,23 +55,21 @@ class _Followed:
 
     steps: list[Step] = field(factory=list)
     grants: dict[tuple[str, Place], GrantRow] = field(factory=dict)
-    in_the_way: list[str] = field(factory=list)
 
     def add(self, steps: Sequence[Step], held: Sequence[GrantRow]) -> None:
         self.steps += steps
         self.grants.update({(row.pedido_id, row.place): row for row in held})
 
-    def result(self, work: Work, *, dry_run: bool) -> dict[str, Any]:
+    def result(self, work: Work) -> dict[str, Any]:
         """`online`: the first place was seen to be let through, for this order if there is one."""
         place = work.places[0] if work.places else None
         mine = [row for row in self.grants.values() if row.place == place and work.pedido_id in (None, row.pedido_id)]
         told = {
-            "changed": bool(self.steps) and not dry_run,
+            "changed": bool(self.steps) and not work.dry_run,
             "online": bool(mine),
             "until": max((row.until for row in mine if row.until is not None), default=None) if mine else None,
             "steps": [_shown(step) for step in self.steps[:STEPS_TOLD]],
-            "inTheWay": self.in_the_way,
-            "dryRun": dry_run,
+            "dryRun": work.dry_run,
         }
         return dict(to_wire(told))
 
@@ -91,11 +83,11 @@ class Executor:
     _audit: Audit
     _figures: NetworkFigures
     _looks: Gathering[tuple[str, Sequence[Place]], list[GrantRow]] = field(init=False)
-    _observed: Gathering[Sequence[UUID], None] = field(init=False)
+    _timing: Timing = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._looks = Gathering(self._look, TOGETHER)
-        self._observed = Gathering(self._observe, TOGETHER)
+        self._timing = Timing(self._pool, self._fleet.dry_run)
 
     def open_lanes(self) -> Mapping[str, int]:
         return self._fleet.open_lanes()
@@ -118,64 +110,74 @@ class Executor:
             followed = await self._followed(work, worker)
         except CircuitOpen as error:
             return _not_yet(_told(error.code, error))
-        except (RouterUnavailable, NotHeld) as error:
+        except RouterUnavailable as error:
             return Again(_told(error.code, error))
+        except NotHeld as error:
+            return Again(_told(RouterRefused.code if error.traps else error.code, error))
         except (Trap, TooMuch) as error:
             return Again(_told(RouterRefused.code, error))
         except InTheWay as error:
             return Dead(_told(error.code, error))
         except AWAY as error:
             return _not_yet(_told("DATABASE_UNAVAILABLE", error))
-        return Done(followed.result(work, dry_run=self._fleet.dry_run))
+        return Done(followed.result(work))
 
     async def _followed(self, work: Work, worker: Worker) -> _Followed:
-        places = work.places
-        if work.kind in {Kind.END, Kind.RESTORE}:
-            async with self._pool.connection() as conn:
-                if work.kind is Kind.END:
-                    await grants.expire(conn, work.router, places, dry_run=self._fleet.dry_run)
-                else:
-                    places = tuple(await grants.live_places(conn, work.router, dry_run=self._fleet.dry_run))
         followed = _Followed()
-        for start in range(0, len(places), PLACES_AT_ONCE):
-            try:
-                await self._follow(work, worker, places[start : start + PLACES_AT_ONCE], followed)
-            except InTheWay as error:
-                if work.kind is not Kind.RESTORE:
-                    raise
-                followed.in_the_way.append(str(error))  # the others are put back all the same
+        if work.kind is Kind.RESTORE and not work.places:
+            await self._spread(work)
+            return followed
+        if work.kind is Kind.END:
+            async with self._pool.connection() as conn:
+                await grants.expire(conn, work.router, work.places, dry_run=work.dry_run)
+        await self._follow(work, worker, work.places, followed)
         return followed
+
+    async def _spread(self, work: Work) -> None:
+        """All of a router is many jobs: what can't be put back keeps nothing else from it, and what was isn't done again."""
+        async with self._pool.connection() as conn:
+            places = await grants.live_places(conn, work.router, dry_run=work.dry_run)
+            jobs = [evolve(work, places=portion).job("reboot") for portion in portions(places, PLACES_AT_ONCE)]
+            for start in range(0, len(jobs), table.BATCH):
+                await table.add_many(conn, jobs[start : start + table.BATCH])
 
     async def _follow(self, work: Work, worker: Worker, places: Sequence[Place], followed: _Followed) -> None:
         for _ in range(MOST_WIDENINGS):
             try:
                 async with worker.holding(_keys(places)):
-                    if self._fleet.dry_run:
+                    if work.dry_run:
                         await self._pretend(work, places, followed)
                     else:
                         await worker.use(partial(self._use, work, places, followed))
             except _Wider as wider:
-                places = wider.places
+                found = [place for place in wider.places if place not in places]
             else:
                 return
+            if len(places) + len(found) <= PLACES_AT_ONCE:
+                places = (*places, *found)
+            else:
+                for portion in portions(found, PLACES_AT_ONCE):
+                    await self._follow(work, worker, portion, followed)
         raise NotHeld((), [Trap(None, "its rows are of ever more places")])
 
     async def _use(self, work: Work, places: Sequence[Place], followed: _Followed, api: Api) -> None:
         live = {(row.pedido_id, row.place): row for row in await self._live(work, places)}
+        attempt = Attempt(self._timing, live)
 
         async def begin(actual: Actual, theirs: Sequence[Grant]) -> Sequence[Grant]:
             whole = widened(places, actual)
             if not _keys(whole) <= _keys(places):
                 raise _Wider(whole)
-            rows = [live[grant.pedido_id, grant.place] for grant in theirs]
-            begun = await self._begun([row for row in rows if _begins_now(row, actual)])
-            live.update({(row.pedido_id, row.place): row for row in begun})
-            return [live[grant.pedido_id, grant.place].wanted for grant in theirs]
+            return await attempt.begin(actual, theirs)
 
-        outcome = await converge(api.run_all, [row.wanted for row in live.values()], places, begin=begin)
-        held = [row for row in live.values() if any(place.covers(row.ip, row.mac) for place in places)]
-        if unseen := [row.id for row in held if row.observed_at is None]:
-            await self._observed.ask(unseen)
+        wanted = [row.wanted for row in attempt.rows]
+        try:
+            outcome = await converge(api.run_all, wanted, places, begin=begin, opening=attempt.opening)
+        except (NotHeld, InTheWay) as error:
+            await attempt.failed(error)
+            raise
+        held = [row for row in attempt.rows if any(place.covers(row.ip, row.mac) for place in places)]
+        await self._timing.seen(held)
         followed.add(outcome.steps, held)
 
     async def _live(self, work: Work, places: Sequence[Place]) -> list[GrantRow]:
@@ -185,31 +187,12 @@ class Executor:
         async with self._pool.connection() as conn:
             return await grants.live_of_all(conn, asked, dry_run=self._fleet.dry_run)
 
-    async def _observe(self, seen: Sequence[Sequence[UUID]]) -> list[None]:
-        async with self._pool.connection() as conn:
-            await grants.observed(conn, list(chain.from_iterable(seen)))
-        return [None] * len(seen)
-
-    async def _begun(self, rows: Sequence[GrantRow]) -> list[GrantRow]:
-        """Their time begins now, and in the same transaction stands what ends it."""
-        if not rows:
-            return []
-
-        async def begin(conn: TrioConnection) -> list[GrantRow]:
-            async with conn.transaction():
-                begun = await grants.begin(conn, [row.id for row in rows])
-                ends = [end_of(row) for row in begun]
-                await table.add_many(conn, [job for job in ends if job is not None])
-            return begun
-
-        async with self._pool.connection() as conn:
-            return await retrying(partial(begin, conn))
-
     async def _pretend(self, work: Work, places: Sequence[Place], followed: _Followed) -> None:
         """As on a router that holds nothing yet."""
         rows = await self._live(work, places)
-        begun = {row.id: row for row in await self._begun([row for row in rows if _begins_now(row, Actual())])}
+        begun = {row.id: row for row in await self._timing.begin([row for row in rows if begins_now(row, Actual())])}
         rows = [begun.get(row.id, row) for row in rows]
+        await self._timing.seen(rows)
         followed.add(plan([row.wanted for row in rows], places, Actual()), rows)
 
     def _tell(self, job: Job, work: Work, outcome: Outcome, seconds: float) -> None:
@@ -233,12 +216,6 @@ class Executor:
             self._audit.success(work.kind, trace_id, **facts, **told)
         else:
             self._audit.failure(work.kind, trace_id, error=outcome.error, attempt=job.attempts, **facts)
-
-
-def _begins_now(row: GrantRow, actual: Actual) -> bool:
-    if row.duration_s is None or row.observed_at is not None:
-        return False
-    return row.until is None or not is_held(row.wanted, actual)
 
 
 def _keys(places: Sequence[Place]) -> frozenset[str]:

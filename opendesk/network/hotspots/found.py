@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 import re
 from typing import Final, TypeVar
 
-from attrs import frozen
+from attrs import evolve, field, frozen
 
 from opendesk.network.hotspots.place import OWN, Place
 from opendesk.network.routeros.session import Command, Row
@@ -18,8 +18,8 @@ ACTIVE: Final = "/ip/hotspot/active"
 
 PAID: Final = "paid_clients"
 
-# Names of the scheduler's entries: the id of the binding that it ends, and when.
-_NAME: Final = re.compile(r"opendesk-([0-9A-F]{1,8})-([0-9]{1,12})", re.ASCII)
+# Names of the scheduler's entries: the id of the binding that it ends, how long that was off when it was made, and when it is.
+_NAME: Final = re.compile(r"opendesk-([0-9A-F]{1,8})(?:-([0-9]{1,9}))?-([0-9]{1,12})", re.ASCII)
 
 # `1w2d3h4m5s600ms`, in newer versions; days and a clock's reading, in older ones and in some menus.
 _UNITS_S: Final = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
@@ -30,7 +30,8 @@ _PART: Final = re.compile(r"([0-9]+)(ms|[wdhms])")
 
 # RouterOS' words for any.
 _ANY_IP: Final = ("", "0.0.0.0")  # noqa: S104  # nothing is bound to it
-_ANY_MAC: Final = ("", "00:00:00:00:00:00")
+_ZERO_MAC: Final = "00:00:00:00:00:00"
+_ANY_MAC: Final = ("", _ZERO_MAC)
 _ANY_SERVER: Final = ("", "all")
 
 T = TypeVar("T")
@@ -67,11 +68,17 @@ class Binding:
 
 @frozen
 class Schedule:
-    """An entry of ours: it removes the binding `*<binding>` at its time."""
+    """An entry of ours, by its name: that says which binding it removes, how long it was to wait for that, and when it is. `interval_s`,
+    `program` and `policy` are what it really does, `policy` None where the router doesn't tell.
+    """
 
     id: str
     name: str
     binding_id: str
+    named_s: int | None
+    interval_s: float | None
+    program: str
+    policy: frozenset[str] | None
     comment: str
     is_disabled: bool
 
@@ -89,13 +96,27 @@ class Host:
 
 @frozen
 class Actual:
-    """Bindings are in the order of their table: the first that matches decides."""
+    """Bindings are in the order of their table: the first that matches decides. `seen` are devices and their servers, as `hosts` had
+    them in earlier looks: who is sent away to come back isn't there for a moment.
+    """
 
     lists: tuple[ListRow, ...] = ()
     bindings: tuple[Binding, ...] = ()
     schedules: tuple[Schedule, ...] = ()
     hosts: tuple[Host, ...] = ()
     active: tuple[Host, ...] = ()
+    seen: frozenset[tuple[str, str, str]] = field(factory=frozenset)
+
+    def server_of(self, ip: str, mac: str) -> str | None:
+        """The one that a device was seen on; None if it wasn't, or on several."""
+        servers = {server for *device, server in self._sightings() if device == [ip, mac]}
+        return servers.pop() if len(servers) == 1 else None
+
+    def after(self, before: "Actual") -> "Actual":
+        return evolve(self, seen=before._sightings())  # noqa: SLF001  # of the same class
+
+    def _sightings(self) -> frozenset[tuple[str, str, str]]:
+        return self.seen | {(host.ip, host.mac, host.server) for host in self.hosts if host.server is not None}
 
 
 def queries(places: Sequence[Place]) -> tuple[Command, ...]:
@@ -109,9 +130,9 @@ def queries(places: Sequence[Place]) -> tuple[Command, ...]:
     devices = with_ip + [f"?mac-address={mac}" for mac in _distinct(place.mac for place in places if place.ip is None)]
     asked = (
         (LISTS, [f"?list={PAID}", *_any(with_ip)] if ips else [], ("address", "list", "comment", "timeout", "dynamic", "disabled")),
-        # Without a MAC: ranges, which no question for an address finds.
-        (BINDINGS, _any([*with_ip, *with_mac, "?-mac-address"]), ("address", "mac-address", "server", "type", "comment", "disabled")),
-        (SCHEDULERS, _any([f"?comment={comment}" for comment in comments]), ("name", "comment", "disabled")),
+        # For any MAC, however a version says that: ranges, which no question for an address finds.
+        (BINDINGS, _any([*with_ip, *with_mac, "?-mac-address", f"?mac-address={_ZERO_MAC}"]), ("address", "mac-address", "server", "type", "comment", "disabled")),
+        (SCHEDULERS, _any([f"?comment={comment}" for comment in comments]), ("name", "interval", "on-event", "policy", "comment", "disabled")),
         (HOSTS, _any(devices), ("address", "mac-address", "server", "bypassed")),
         (ACTIVE, _any(devices), ("address", "mac-address", "server")),
     )  # fmt: skip
@@ -195,7 +216,17 @@ def _schedule(row: Row) -> Schedule | None:
     match = _NAME.fullmatch(name)
     if match is None:
         return None
-    return Schedule(row[".id"], name, f"*{match[1]}", row.get("comment", ""), _is_true(row, "disabled"))
+    return Schedule(
+        id=row[".id"],
+        name=name,
+        binding_id=f"*{match[1]}",
+        named_s=None if match[2] is None else int(match[2]),
+        interval_s=seconds(row.get("interval", "")),
+        program=row.get("on-event", ""),
+        policy=frozenset(row["policy"].split(",")) if "policy" in row else None,
+        comment=row.get("comment", ""),
+        is_disabled=_is_true(row, "disabled"),
+    )
 
 
 def _host(row: Row) -> Host:

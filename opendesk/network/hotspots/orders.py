@@ -3,60 +3,83 @@
 from collections.abc import Sequence
 from typing import Final
 
-from attrs import frozen
+from attrs import field, frozen
 
+from opendesk.network.hotspots import moves
 from opendesk.network.hotspots.errors import GrantEnded
-from opendesk.network.hotspots.grants import COLUMNS, GrantRow
+from opendesk.network.hotspots.grants import COLUMNS, IS_OPENED, LIVE, GrantRow
 from opendesk.network.hotspots.place import Place
 from opendesk.postgres.driver import TrioConnection
 
 # More than there was: without an end instead of with one, or for longer.
 _IS_MORE: Final = "g.duration_s IS NOT NULL AND (excluded.duration_s IS NULL OR excluded.duration_s > g.duration_s)"
+# This much time was given to it before, and is over, or was taken away before that.
+_IS_SPENT: Final = f"""g.duration_s >= asked.duration_s AND {IS_OPENED} AND g.end_reason IS DISTINCT FROM 'moved'
+                      AND (g.until <= now() OR g.end_reason = 'revoked')"""
 
 # Of a live one that is asked for again nothing changes, unless it is asked for more than it was: then its time begins anew. An order
 # whose time has passed doesn't come back for as much as it had. The index decides of those who come at once, who take it in one order.
+# Left out, too, is what takes a second look (`revisit`): what was revoked with time left, and what this device may have elsewhere.
 _AUTHORIZE: Final = f"""
     INSERT INTO hotspot_grants AS g (router_id, pedido_id, ip, mac, device, duration_s, dry_run)
     SELECT router, pedido, ip, mac, device, duration_s, %(dry_run)s
       FROM unnest(%(routers)s::text[], %(pedidos)s::text[], %(ips)s::inet[], %(macs)s::macaddr[], %(devices)s::bytea[], %(durations)s::int[])
            AS asked (router, pedido, ip, mac, device, duration_s)
-     WHERE NOT EXISTS (SELECT FROM hotspot_grants g
-                        WHERE g.router_id = asked.router AND g.pedido_id = asked.pedido AND g.dry_run = %(dry_run)s
-                          AND g.until <= now() AND g.duration_s >= asked.duration_s)
+           CROSS JOIN LATERAL (
+               SELECT bool_or({LIVE} AND (g.ip, g.mac) = (asked.ip, asked.mac)) AS is_here,
+                      bool_or({_IS_SPENT}) AS is_spent,
+                      bool_or({LIVE} AND (g.ip, g.mac) <> (asked.ip, asked.mac) AND coalesce(g.device = asked.device, true)) AS is_elsewhere
+                 FROM hotspot_grants g
+                WHERE g.router_id = asked.router AND g.pedido_id = asked.pedido AND g.dry_run = %(dry_run)s
+           ) AS had
+     WHERE (is_here OR is_spent IS NOT TRUE) AND (%(is_settled)s OR asked.device IS NULL OR is_elsewhere IS NOT TRUE)
      ORDER BY router, pedido, mac, ip
         ON CONFLICT (router_id, pedido_id, mac, ip, dry_run) WHERE ended_at IS NULL DO UPDATE
        SET device = coalesce(excluded.device, g.device),
            duration_s = CASE WHEN {_IS_MORE} THEN excluded.duration_s ELSE g.duration_s END,
            begun_at = CASE WHEN {_IS_MORE} THEN NULL ELSE g.begun_at END,
            until = CASE WHEN {_IS_MORE} THEN NULL ELSE g.until END,
+           opening_at = CASE WHEN {_IS_MORE} THEN NULL ELSE g.opening_at END,
            observed_at = CASE WHEN {_IS_MORE} THEN NULL ELSE g.observed_at END
-     WHERE g.until IS NULL OR g.until > now() OR {_IS_MORE}
+     WHERE ({LIVE}) OR {_IS_MORE}
  RETURNING {COLUMNS}
 """
 
 
 @frozen
 class Order:
-    """What is asked for: `duration_s` is None for until it is revoked."""
+    """What is asked for: `duration_s` is None for until it is revoked. `last` is where its device was before."""
 
     router: str
     pedido: str
     place: Place
     device: bytes | None = None
     duration_s: int | None = None
+    last: tuple[Place, ...] = field(default=(), eq=False)
 
     @property
     def key(self) -> tuple[str, str, Place]:
         return self.router, self.pedido, self.place
 
 
-async def authorize_all(conn: TrioConnection, orders: Sequence[Order], *, dry_run: bool) -> list[GrantRow | None]:
+@frozen
+class Settled:
+    """An order's grant, and the places from which it was taken: their rows have to go."""
+
+    grant: GrantRow
+    left: tuple[Place, ...] = ()
+
+
+async def authorize_all(
+    conn: TrioConnection, orders: Sequence[Order], *, dry_run: bool, is_settled: bool = False
+) -> list[GrantRow | None]:
     """The live grant of each order for its device, made if there is none. No two of one `key`.
 
-    None is for one that was given this much time before, and whose time is over.
+    None is for one to `revisit`. `is_settled`: what its device has elsewhere was looked at.
     """
     values = {
         "dry_run": dry_run,
+        "is_settled": is_settled,
         "routers": [order.router for order in orders],
         "pedidos": [order.pedido for order in orders],
         "ips": [order.place.ip for order in orders],
@@ -67,6 +90,40 @@ async def authorize_all(conn: TrioConnection, orders: Sequence[Order], *, dry_ru
     rows = await conn.fetch(_AUTHORIZE, values, row=GrantRow)
     granted = {(row.router_id, row.pedido_id, row.place): row for row in rows}
     return [granted.get(order.key) for order in orders]
+
+
+async def revisit(conn: TrioConnection, order: Order, *, dry_run: bool) -> Settled:
+    """One that `authorize_all` left out: its device takes along what it has elsewhere, and what was revoked goes on with what was left.
+
+    Raise GrantEnded if this much time was given to the order before, and is over.
+    """
+    async with conn.transaction():
+        await moves.lock(conn, order.router, order.pedido, dry_run=dry_run)
+        left = await _taken_along(conn, order, dry_run=dry_run)
+        (granted,) = await authorize_all(conn, [order], dry_run=dry_run, is_settled=True)
+        if granted is None:
+            granted = await moves.resume(
+                conn,
+                order.router,
+                order.pedido,
+                order.place,
+                device=order.device,
+                duration_s=order.duration_s,
+                dry_run=dry_run,
+            )
+    if granted is None:
+        raise GrantEnded
+    return Settled(granted, left)
+
+
+async def _taken_along(conn: TrioConnection, order: Order, *, dry_run: bool) -> tuple[Place, ...]:
+    """From where."""
+    if order.device is None:
+        return ()
+    moved = await moves.take_along(
+        conn, order.router, order.pedido, order.place, order.last, device=order.device, dry_run=dry_run
+    )
+    return () if moved is None else moved.places[1:]
 
 
 async def authorize(
@@ -80,7 +137,6 @@ async def authorize(
     dry_run: bool,
 ) -> GrantRow:
     """Of one. Raise GrantEnded if this much time was given to the order before, and is over."""
-    (granted,) = await authorize_all(conn, [Order(router, pedido, place, device, duration_s)], dry_run=dry_run)
-    if granted is None:
-        raise GrantEnded
-    return granted
+    order = Order(router, pedido, place, device, duration_s)
+    (granted,) = await authorize_all(conn, [order], dry_run=dry_run)
+    return granted or (await revisit(conn, order, dry_run=dry_run)).grant

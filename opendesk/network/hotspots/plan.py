@@ -6,7 +6,8 @@ a crash goes on where it ended. A grant that has an end takes three:
 
     binding, disabled → entry of the scheduler → binding enabled, address listed, device sent away to come back
 
-A plan is empty when all is as it should be, or when a row of somebody else is in the way (`conflicts` tells).
+A plan is empty when all is as it should be, or when a row of somebody else is in the way (`conflicts` tells). Whether a row of ours may
+stand beside another's of the same device only the router knows: that is tried, and in the way is what it is refused for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +52,7 @@ def plan(grants: Sequence[Grant], places: Sequence[Place], actual: Actual) -> tu
 
 
 def conflicts(grants: Sequence[Grant], places: Sequence[Place], actual: Actual) -> tuple[Conflict, ...]:
-    """What keeps out those to whom access was granted, once the plan is empty."""
+    """What keeps out those to whom access was granted, once the plan is empty, or the router refuses what is left of it."""
     return tuple(
         dict.fromkeys(found for grant in _wanted(grants, places).values() for found in _in_the_way(grant, actual))
     )
@@ -133,12 +134,14 @@ def _listed(row: ListRow | None, wanted: Grant) -> Iterator[Step]:
     if row is not None and _is_right(row, wanted):
         return
     if row is not None and row.timeout_s is None and wanted.whole_seconds is None:
-        yield change(LISTS, row.id, "carry the order that ends last", {"comment": wanted.comment, "disabled": "no"})
+        carried = {"comment": wanted.comment, "disabled": "no"}
+        yield change(LISTS, row.id, "carry the order that ends last", carried, opens=wanted)
         return
     if row is not None:  # a timeout can't be put on a row that was made without one, nor taken off
         yield remove(LISTS, row.id, "its end is another")
     timeout = {} if wanted.whole_seconds is None else {"timeout": f"{wanted.whole_seconds}s"}
-    yield add(LISTS, "open", {"list": PAID, "address": wanted.ip, "comment": wanted.comment, **timeout})
+    listed = {"list": PAID, "address": wanted.ip, "comment": wanted.comment, **timeout}
+    yield add(LISTS, "open", listed, opens=wanted)
 
 
 def _is_right(row: ListRow, wanted: Grant) -> bool:
@@ -188,12 +191,14 @@ def _is_let_through(host: Host, bindings: Sequence[Binding]) -> bool:
 def _in_the_way(grant: Grant, actual: Actual) -> Iterator[Conflict]:
     # Not rows of ours for any IP or any MAC, as others before us made: nobody keeps those.
     rows = [row for row in actual.bindings if not row.is_own or (row.ip, row.mac) == (grant.ip, grant.mac)]
-    binding = decider(rows, grant.ip, grant.mac)
+    binding = decider(rows, grant.ip, grant.mac, actual.server_of(grant.ip, grant.mac))
     if binding is not None and not binding.is_bypassing:
         yield Conflict(BINDINGS, binding.id, "it doesn't let the device through, and isn't ours")
-    for row in rows:
-        if binding is None and not row.is_own and (row.ip, row.mac) == (grant.ip, grant.mac):
-            yield Conflict(BINDINGS, row.id, "it is of this device, disabled, and isn't ours")
+    if binding is None and not any(row.is_own for row in rows):
+        for row in rows:
+            if (row.ip, row.mac) == (grant.ip, grant.mac):
+                how = "disabled" if row.is_disabled else "for one server, with none of ours beside it"
+                yield Conflict(BINDINGS, row.id, f"it is of this device, {how}, and isn't ours")
     for listed in actual.lists:
         if listed.ip == grant.ip and not listed.is_own and not _does(listed, grant):
             yield Conflict(LISTS, listed.id, "it is of this address, disabled or too short, and isn't ours")

@@ -20,6 +20,7 @@ MAX_ROUNDS: Final = 8
 
 RunAll = Callable[[Sequence[Command]], Awaitable[Sequence[Result | Trap]]]
 Begin = Callable[[Actual, Sequence[Grant]], Awaitable[Sequence[Grant]]]
+Opening = Callable[[Sequence[Grant]], Awaitable[None]]
 
 
 @frozen
@@ -34,16 +35,22 @@ class Outcome:
 
 
 async def converge(
-    run_all: RunAll, grants: Sequence[Grant], places: Sequence[Place], *, begin: Begin | None = None
+    run_all: RunAll,
+    grants: Sequence[Grant],
+    places: Sequence[Place],
+    *,
+    begin: Begin | None = None,
+    opening: Opening | None = None,
 ) -> Outcome:
     """`grants` are all that are live with an IP or MAC of `places`. Before anything is done, `begin` is shown what is there and the
-    grants whose rows are looked at, and returns these as they are to be held.
+    grants whose rows are looked at, and returns these as they are to be held. Before steps are sent that open the way of some,
+    `opening` is told of these.
 
     Steps and the look at what they did go out together: of n rounds of steps that is n + 1 round trips. A trap of a step is no
     error by itself: what counts is what is there then. Raise Trap if rows can't be read; NotHeld; InTheWay.
     """
     since_s, done = trio.current_time(), list[Step]()
-    places, actual = await _look(run_all, grants, places)
+    places, looks, actual = await _look(run_all, grants, places)
     if begin is not None:
         theirs = [grant for grant in grants if _is_of(grant, places)]
         grants = [*(grant for grant in grants if not _is_of(grant, places)), *await begin(actual, theirs)]
@@ -54,29 +61,37 @@ async def converge(
         steps = plan(live, places, actual)
         if not steps:
             if found := conflicts(live, places, actual):
-                raise InTheWay(found)
+                raise InTheWay(found, actual)
             return Outcome(tuple(done))
         if not rounds_left:
             break
-        answers, actual = await _do_and_look(run_all, [step.command for step in steps], places)
+        if opening is not None and (opened := [step.opens for step in steps if step.opens is not None]):
+            await opening(opened)
+        answers, looked = await _do_and_look(run_all, [step.command for step in steps], looks)
+        actual = looked.after(actual)
         traps = [answer for answer in answers if isinstance(answer, Trap)]
         done += [step for step, answer in zip(steps, answers, strict=True) if not isinstance(answer, Trap)]
-    raise NotHeld(steps, traps)
+    if traps and (found := conflicts(live, places, actual)):
+        raise InTheWay(found, actual)
+    raise NotHeld(steps, traps, actual)
 
 
-async def _look(run_all: RunAll, grants: Sequence[Grant], asked: Sequence[Place]) -> tuple[Sequence[Place], Actual]:
-    """With all devices that the places stand for: some are known only once rows of the others were seen."""
+async def _look(
+    run_all: RunAll, grants: Sequence[Grant], asked: Sequence[Place]
+) -> tuple[Sequence[Place], Sequence[Command], Actual]:
+    """With all devices that the places stand for: some are known only once rows of the others were seen. And how to look again."""
     places = tuple(dict.fromkeys([*asked, *(grant.place for grant in grants if _is_of(grant, asked))]))
-    _, actual = await _do_and_look(run_all, (), places)
+    looks = queries(places)
+    _, actual = await _do_and_look(run_all, (), looks)
     if (all_places := widened(places, actual)) != places:
-        _, actual = await _do_and_look(run_all, (), all_places)
-    return all_places, actual
+        looks = queries(all_places)
+        _, actual = await _do_and_look(run_all, (), looks)
+    return all_places, looks, actual
 
 
 async def _do_and_look(
-    run_all: RunAll, commands: Sequence[Command], places: Sequence[Place]
+    run_all: RunAll, commands: Sequence[Command], looks: Sequence[Command]
 ) -> tuple[Sequence[Result | Trap], Actual]:
-    looks = queries(places)
     answers = await run_all([*commands, *looks])
     tables: dict[str, Sequence[Row]] = {}
     for look, answer in zip(looks, answers[len(commands) :], strict=True):

@@ -1,6 +1,7 @@
 """One thing to do on a router, as data: it can be shown, compared and sent."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Final
 
 from attrs import field, frozen
 
@@ -9,16 +10,20 @@ from opendesk.network.hotspots.place import Grant
 from opendesk.network.routeros.console import identifier, quoted
 from opendesk.network.routeros.session import Command
 
+# No more than that takes: a user who has less than all rights couldn't make an entry of the scheduler otherwise.
+_POLICY: Final = ("read", "write")
+
 
 @frozen
 class Step:
-    """`row` is the id of the row that is set or removed; a row that is added has none yet."""
+    """`row` is the id of the row that is set or removed; a row that is added has none yet. `opens` is whose way it opens, or for longer."""
 
     menu: str
     verb: str
     why: str
     row: str | None = None
     attributes: Mapping[str, str] = field(factory=dict)
+    opens: Grant | None = field(default=None, eq=False, repr=False)
 
     @property
     def command(self) -> Command:
@@ -26,55 +31,66 @@ class Step:
         return Command(f"{self.menu}/{self.verb}", {**row, **self.attributes})
 
 
-def add(menu: str, why: str, attributes: Mapping[str, str]) -> Step:
-    return Step(menu, "add", why, attributes=attributes)
+def add(menu: str, why: str, attributes: Mapping[str, str], *, opens: Grant | None = None) -> Step:
+    return Step(menu, "add", why, attributes=attributes, opens=opens)
 
 
-def change(menu: str, row: str, why: str, attributes: Mapping[str, str]) -> Step:
-    return Step(menu, "set", why, row, attributes)
+def change(menu: str, row: str, why: str, attributes: Mapping[str, str], *, opens: Grant | None = None) -> Step:
+    return Step(menu, "set", why, row, attributes, opens)
 
 
-def remove(menu: str, row: str, why: str) -> Step:
-    return Step(menu, "remove", why, row)
+def remove(menu: str, row: str, why: str, *, opens: Grant | None = None) -> Step:
+    return Step(menu, "remove", why, row, opens=opens)
 
 
-def add_binding(grant: Grant) -> Step:
+def add_binding(grant: Grant, *, is_open: bool) -> Step:
     """Closed at first if it is to be closed again: its end is put in place before."""
     attributes = {"address": grant.ip, "mac-address": grant.mac, "type": "bypassed", "comment": grant.comment}
-    if grant.until_unix is None:
-        return add(BINDINGS, "open", attributes)
-    return add(BINDINGS, "prepare, closed until its end is in place", attributes | {"disabled": "yes"})
+    if is_open:
+        return add(BINDINGS, "open", attributes, opens=grant)
+    return add(BINDINGS, "prepare, closed until it was seen to be in place", attributes | {"disabled": "yes"})
 
 
 def change_binding(binding: Binding, grant: Grant) -> Step:
     attributes = {} if binding.comment == grant.comment else {"comment": grant.comment}
     if binding.is_disabled:
-        return change(BINDINGS, binding.id, "open", attributes | {"disabled": "no"})
-    return change(BINDINGS, binding.id, "carry the order that ends last", attributes)
+        return change(BINDINGS, binding.id, "open", attributes | {"disabled": "no"}, opens=grant)
+    return change(BINDINGS, binding.id, "carry the order that ends last", attributes, opens=grant)
 
 
 def close_binding(binding: Binding) -> Step:
     return change(BINDINGS, binding.id, "close, before its end is taken off", {"disabled": "yes"})
 
 
-def schedule_name(binding: Binding, grant: Grant) -> str:
-    return f"opendesk-{identifier(binding.id)[1:]}-{grant.until_unix}"
-
-
-def add_schedule(binding: Binding, grant: Grant) -> Step:
-    """What it runs is console text: of ids and numbers only."""
-    name = schedule_name(binding, grant)
-    program = f":do {{/ip hotspot ip-binding remove {identifier(binding.id)}}} on-error={{}}; /system scheduler remove {quoted(name)}"
+def add_schedule(binding: Binding, grant: Grant, taken: Collection[str]) -> Step:
+    """Under a name that isn't `taken`: an entry that isn't right may have it, and goes only when this one is there."""
+    whole = grant.whole_seconds or 1
+    free = (left for left in range(whole, 0, -1) if _schedule_name(binding.id, grant.until_unix, left) not in taken)
+    left = next(free, whole)
+    name = _schedule_name(binding.id, grant.until_unix, left)
     attributes = {
         "name": name,
-        "interval": f"{grant.whole_seconds}s",
-        "on-event": program,
-        # No more than that takes: a user who has less than all rights couldn't make it otherwise.
-        "policy": "read,write",
+        "interval": f"{left}s",
+        "on-event": _program(binding.id, name),
+        "policy": ",".join(_POLICY),
         "comment": grant.place.schedule_comment,
     }
     return add(SCHEDULERS, "the router itself ends it", attributes)
 
 
-def enable_schedule(schedule: Schedule) -> Step:
-    return change(SCHEDULERS, schedule.id, "the router itself ends it", {"disabled": "no"})
+def is_end(schedule: Schedule, binding: Binding, grant: Grant) -> bool:
+    """Whether it is as `add_schedule` makes it, at whatever time that was. Its interval is that of its name: what was left then."""
+    if schedule.is_disabled or schedule.named_s is None or schedule.interval_s != schedule.named_s:
+        return False
+    name = _schedule_name(binding.id, grant.until_unix, schedule.named_s)
+    may = schedule.policy is None or schedule.policy.issuperset(_POLICY)
+    return may and schedule.name == name and schedule.program.split() == _program(binding.id, name).split()
+
+
+def _schedule_name(binding_id: str, until_unix: int | None, left_s: int) -> str:
+    return f"opendesk-{identifier(binding_id)[1:]}-{left_s}-{until_unix}"
+
+
+def _program(binding_id: str, name: str) -> str:
+    """Console text: of ids and numbers only."""
+    return f":do {{/ip hotspot ip-binding remove {identifier(binding_id)}}} on-error={{}}; /system scheduler remove {quoted(name)}"

@@ -1,14 +1,24 @@
 """What a job is to do on a router, as it is written down and read again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from attrs import frozen
+from attrs import field, frozen
 
 from opendesk.network.hotspots.place import Place
 from opendesk.network.jobs.shapes import Job, NewJob
+from opendesk.network.routers.lanes import is_pretended, lane_of, router_of
+
+# Looked at and brought right together: some 20 kB of questions, and no other place of the router waits for longer than those take.
+PLACES_AT_ONCE: Final = 50
+
+
+def portions(places: Sequence[Place], size: int) -> Iterator[tuple[Place, ...]]:
+    """A job's payload is bounded, and so is what a router is asked at once."""
+    for start in range(0, len(places), size):
+        yield tuple(places[start : start + size])
 
 
 class Kind(StrEnum):
@@ -18,18 +28,19 @@ class Kind(StrEnum):
     RESYNC = "RESYNC_DEVICE"
     REVOKE = "REVOKE_SESSION"
     END = "END_GRANT"
-    RESTORE = "RESTORE_GRANTS"  # all of a router that has forgotten them
+    RESTORE = "RESTORE_GRANTS"  # what a router that rebooted has forgotten
 
 
 @frozen
 class Work:
-    """The first place is the one that it is about; a RESTORE has none, and means all."""
+    """The first place is the one that it is about; a RESTORE that has none means all. `dry_run`: it is only pretended."""
 
     kind: Kind
     router: str
     places: tuple[Place, ...] = ()
     pedido_id: str | None = None
     source: str | None = None
+    dry_run: bool = field(default=False, kw_only=True)
 
     @property
     def is_ours(self) -> bool:
@@ -44,23 +55,47 @@ class Work:
         return self.places[0].mac or self.places[0].ip or "all"
 
     def job(
-        self, trace_id: str, *, run_at: datetime | None = None, same: str | None = None, joins: bool = True
+        self,
+        trace_id: str,
+        *,
+        run_at: datetime | None = None,
+        same: str | None = None,
+        joins: bool = True,
+        key: str | None = None,
     ) -> NewJob:
-        """A repeat says the `same`: it may join this job. What changed anything never joins: a job that runs may have looked already."""
-        payload = {
-            "places": [[place.ip, place.mac] for place in self.places],
-            "pedidoId": self.pedido_id,
-            "source": self.source,
-        }
+        """A repeat says the `same`: it may join this job. What changed anything may not (`joins`): a job that runs may have looked already.
+
+        To one that still waits nothing is news: it is joined if it is about the same and comes by all of these places. What somebody calls for
+        may be refused: see Crowded. `key` is for what need not wait for the device's other jobs.
+        """
+        places = [[place.ip, place.mac] for place in self.places]
+        does = {"about": places[0] if places else None, "places": places, "pedidoId": self.pedido_id}
         dedupe = None if same is None else f"{self.kind} {same}"
+        lane = lane_of(self.router, dry_run=self.dry_run)
         return NewJob(
-            self.kind, self.router, self.key, payload, run_at=run_at, dedupe=dedupe, joins=joins, trace_id=trace_id
+            self.kind,
+            lane,
+            key or self.key,
+            {**does, "source": self.source},
+            run_at=run_at,
+            dedupe=dedupe,
+            joins=joins,
+            within=does if run_at is None else None,
+            bounded=not self.is_ours,
+            trace_id=trace_id,
         )
 
     @classmethod
     def of(cls, job: Job) -> "Work":
         payload = job.payload
-        return cls(Kind(job.type), job.lane, _places(payload["places"]), payload.get("pedidoId"), payload.get("source"))
+        return cls(
+            Kind(job.type),
+            router_of(job.lane),
+            _places(payload["places"]),
+            payload.get("pedidoId"),
+            payload.get("source"),
+            dry_run=is_pretended(job.lane),
+        )
 
 
 def _places(pairs: Sequence[Sequence[Any]]) -> tuple[Place, ...]:

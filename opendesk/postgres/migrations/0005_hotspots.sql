@@ -14,7 +14,7 @@ CREATE TABLE opendesk.hotspot_devices (
 -- For forgetting. Not by `seen_at`: every greeting would write to that index.
 CREATE INDEX hotspot_devices_age ON opendesk.hotspot_devices (created_at);
 
--- One access of one order for one device. Live until `ended_at` is set or `until` has passed.
+-- One access of one order for one device. Live until `ended_at` is set, or `until` has passed of one whose way may have been open.
 CREATE TABLE opendesk.hotspot_grants (
     id          uuid PRIMARY KEY DEFAULT opendesk.uuid7(),
     router_id   text NOT NULL,
@@ -25,12 +25,14 @@ CREATE TABLE opendesk.hotspot_grants (
     duration_s  integer CHECK (duration_s > 0),          -- NULL: until it is revoked
     begun_at    timestamptz,                             -- its time runs from here
     until       timestamptz,
+    opening_at  timestamptz,                             -- what opens the way was about to be sent: until then no time is used up
     observed_at timestamptz,                             -- a router was first seen to hold it; its time is never set anew then
     created_at  timestamptz NOT NULL DEFAULT now(),
     ended_at    timestamptz,
-    end_reason  text CHECK (end_reason IN ('revoked', 'moved', 'expired')),
+    end_reason  text CHECK (end_reason IN ('revoked', 'moved', 'expired', 'removed')),
     dry_run     boolean NOT NULL,                        -- pretended: a world of its own
     CONSTRAINT hotspot_grants_time CHECK ((begun_at IS NULL) = (until IS NULL) AND (until IS NULL OR duration_s IS NOT NULL)),
+    CONSTRAINT hotspot_grants_opening CHECK (opening_at IS NULL OR until IS NOT NULL),
     CONSTRAINT hotspot_grants_end CHECK ((ended_at IS NULL) = (end_reason IS NULL))
 ) WITH (fillfactor = 80);
 
@@ -38,6 +40,6 @@ CREATE TABLE opendesk.hotspot_grants (
 CREATE UNIQUE INDEX hotspot_grants_live ON opendesk.hotspot_grants (router_id, pedido_id, mac, ip, dry_run) WHERE ended_at IS NULL;
 CREATE INDEX hotspot_grants_ip ON opendesk.hotspot_grants (router_id, ip) WHERE ended_at IS NULL;
 CREATE INDEX hotspot_grants_mac ON opendesk.hotspot_grants (router_id, mac) WHERE ended_at IS NULL;
-CREATE INDEX hotspot_grants_device ON opendesk.hotspot_grants (device) WHERE ended_at IS NULL;
+CREATE INDEX hotspot_grants_device ON opendesk.hotspot_grants (device) WHERE ended_at IS NULL AND device IS NOT NULL;
 CREATE INDEX hotspot_grants_order ON opendesk.hotspot_grants (router_id, pedido_id, created_at);
 CREATE INDEX hotspot_grants_over ON opendesk.hotspot_grants (ended_at) WHERE ended_at IS NOT NULL;

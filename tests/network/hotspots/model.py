@@ -17,6 +17,7 @@ ACTIVE = "/ip/hotspot/active"
 
 UNIQUE = {LISTS: ("address", "list"), BINDINGS: ("address", "mac-address", "server"), SCHEDULERS: ("name",)}
 DEFAULTS = {BINDINGS: {"type": "regular"}}
+ANY = {"address": "0.0.0.0", "mac-address": "00:00:00:00:00:00", "server": "all"}
 ALREADY = {LISTS: "failure: already have such entry", BINDINGS: "failure: such client already exists"}
 # What our entries run, read with as much suspicion as a console would.
 PROGRAM = re.compile(
@@ -37,6 +38,9 @@ class Router:
     next_id: int = 1
     after_command: Callable[[Command], None] = lambda _: None
     sends: int = 0
+    server: str = "hs0"  # that phones are on
+    prints_any: bool = False  # whether a binding for any device says so
+    is_strict: bool = False  # whether it takes one binding of a device, not one for each server
 
     # ---- as its API is used
 
@@ -88,14 +92,14 @@ class Router:
         return row_id
 
     def _is_taken(self, menu: str, row: Row, *, but: str | None) -> bool:
-        names = UNIQUE.get(menu, ())
+        names = UNIQUE[menu][:2] if menu == BINDINGS and self.is_strict else UNIQUE.get(menu, ())
         key = [row.get(name) for name in names]
         rows = self.tables[menu].items()
         return bool(names) and any(i != but and [other.get(n) for n in names] == key for i, other in rows)
 
     def _print(self, menu: str, command: Command) -> Iterator[Row]:
         for row_id, stored in self.tables[menu].items():
-            row = {".id": row_id, **stored}
+            row = {".id": row_id, **(ANY if menu == BINDINGS and self.prints_any else {}), **stored}
             if menu == LISTS and (menu, row_id) in self.ends:
                 row["timeout"] = spelled(self.ends[menu, row_id] - self.now_s)
             if _holds(command.queries, row):
@@ -141,12 +145,12 @@ class Router:
         known = {(row["address"], row["mac-address"]) for row in self.tables[HOSTS].values()}
         for ip, mac in sorted(self.phones - known):
             bypassed = "true" if self.lets_through(ip, mac) else "false"
-            self.put(HOSTS, {"address": ip, "mac-address": mac, "bypassed": bypassed})
+            self.put(HOSTS, {"address": ip, "mac-address": mac, "bypassed": bypassed, "server": self.server})
 
     def lets_through(self, ip: str, mac: str) -> bool:
         for row in self.tables[BINDINGS].values():
-            matches = row.get("mac-address") in (None, mac) and _has(row.get("address"), ip) and "server" not in row
-            if matches and row["disabled"] == "false":
+            is_here = row.get("server") in (None, self.server) and row.get("mac-address") in (None, mac)
+            if is_here and _has(row.get("address"), ip) and row["disabled"] == "false":
                 return row.get("type") == "bypassed"
         return False
 

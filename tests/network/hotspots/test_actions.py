@@ -5,6 +5,7 @@ from typing import Any
 
 import trio
 
+from opendesk.network.jobs import table
 from opendesk.simulators.routeros import Act, Slow
 from tests.network.behind import (
     BINDINGS,
@@ -198,3 +199,55 @@ async def test_a_router_that_was_missed_once_is_asked_again_when_somebody_asks(c
         await until(lambda: router.counts.logins > logins)
         good(await net.authorize("2"))
         assert held(router) == open_for("2")
+
+
+async def test_what_is_asked_in_turn_of_a_router_that_is_away_waits_once(conninfo: str) -> None:
+    """However often the way of one device is opened and closed; what was asked last is done."""
+    router = aged_router()
+    router.faults.refuses_connections = True
+    away = {"RELAY_BREAKER_FAILURES": "1", "RELAY_BREAKER_RECOVERY_MS": "1500", "RELAY_ACTION_TIMEOUT_MS": "1000"}
+    async with behind(conninfo, router, latency_s=0.0, **away) as net:
+        for _ in range(10):
+            assert refused(await net.authorize())[0] == 503
+            assert refused(await net.revoke(mac=MAC))[0] == 503
+        told = refused(await net.authorize())
+        assert told[0] == 503
+        # One of each may be under way, and one wait.
+        [(waiting,)] = await net.sql("SELECT count(*) FROM jobs WHERE state IN ('due', 'running')")
+        assert waiting <= 4
+        router.faults.clear()
+        with trio.fail_after(30):
+            while held(router) != open_for("1"):  # noqa: ASYNC110  # the router tells nobody
+                await trio.sleep(0.02)
+        await net.finds("SELECT 1 FROM jobs WHERE state IN ('due', 'running')", rows=0)
+        assert held(router) == open_for("1")
+
+
+async def test_a_device_for_which_too_many_wait_is_refused_alone(conninfo: str) -> None:
+    """Nothing is written of that, and those that come together with it are served."""
+    router = aged_router()
+    async with behind(conninfo, router) as net:
+        await until(lambda: router.counts.logins)
+        await net.sql(
+            """INSERT INTO jobs (type, lane, key, payload, run_at) SELECT 'AUTHORIZE_BY_PEDIDO', 'r1', %(mac)s, '{}', now() + interval '1 day'
+                 FROM generate_series(1, %(most)s)""",
+            mac=MAC,
+            most=table.MOST_OF_A_KEY,
+        )
+        answers = {}
+
+        async def ask(pedido: str, **place: str) -> None:
+            answers[pedido] = await net.authorize(pedido, **place)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(partial(ask, f"no {number}", **HERE))
+                other = {"ipAtual": f"10.5.51.{number}", "macAtual": f"AA:BB:CC:DD:EF:0{number}"}
+                nursery.start_soon(partial(ask, f"yes {number}", **other))
+        assert {pedido: answer.status_code for pedido, answer in answers.items()} == {
+            f"{word} {number}": status for word, status in (("no", 503), ("yes", 200)) for number in range(4)
+        }
+        assert refused(answers["no 0"]) == (503, "OVERLOADED")
+        assert answers["no 0"].headers["Retry-After"]
+        assert refused(await net.revoke(mac=MAC)) == (503, "OVERLOADED")
+        assert await net.sql("SELECT 1 FROM hotspot_grants WHERE pedido_id LIKE 'no%%'") == []

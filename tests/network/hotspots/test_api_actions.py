@@ -396,3 +396,11 @@ async def test_a_resync_that_is_refused_moves_nothing(conninfo: str) -> None:
         body = {"mikId": "r1", "pedidoId": "1", "deviceToken": token, **THERE}
         assert refused(await net.call("/relay/resync-device", body)) == (409, "GRANT_ENDED")
         assert await net.sql("SELECT host(ip) FROM hotspot_devices") == [(IP,)]
+
+
+async def test_what_is_refused_was_an_attempt_as_well(conninfo: str) -> None:
+    async with behind(conninfo) as on:
+        assert refused(await on.authorize("1", deviceToken="of nobody"))[0] == 404
+        assert refused(await on.revoke("r9", mac=MAC))[0] == 404
+        told = [(line["outcome"], line.get("error", "")[:9]) for line in on.lines("audit")]
+        assert told == [("attempt", ""), ("failure", "DEVICE_NO"), ("attempt", ""), ("failure", "ROUTER_NO")]

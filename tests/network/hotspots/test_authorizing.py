@@ -1,5 +1,7 @@
 """Orders that come at once are written together, and each is told its own."""
 
+from collections.abc import Sequence
+
 from attrs import define, field
 import trio
 
@@ -16,8 +18,10 @@ HERE = Place("10.5.50.7", "AA:BB:CC:DD:EE:01")
 THERE = Place("10.5.50.8", "AA:BB:CC:DD:EE:02")
 
 
-def job(grant: GrantRow) -> NewJob:
-    return NewJob("OPEN", grant.router_id, grant.mac, {}, dedupe=f"{grant.id} {grant.duration_s}")
+def job(grant: GrantRow, left: Sequence[Place]) -> NewJob:
+    payload = {"places": [[place.ip, place.mac] for place in (grant.place, *left)]}
+    dedupe = f"{grant.id} {grant.duration_s}"
+    return NewJob("OPEN", grant.router_id, grant.mac, payload, dedupe=dedupe, joins=not left)
 
 
 def order(pedido: str, place: Place | None = HERE, *, token: str | None = None, duration_s: int | None = None) -> Asked:
@@ -71,8 +75,8 @@ async def test_the_same_order_for_another_time_is_a_grant_that_is_changed(pool: 
 
 async def test_who_is_refused_takes_nobody_along(pool: Pool, conn: TrioConnection) -> None:
     await conn.run(
-        "INSERT INTO hotspot_grants (router_id, pedido_id, ip, mac, duration_s, begun_at, until, ended_at, end_reason, dry_run) "
-        "VALUES ('r1', 'over', '10.5.50.7', 'AA:BB:CC:DD:EE:01', 60, now() - interval '1 hour', now() - interval '1 minute', now(), 'expired', false)"
+        "INSERT INTO hotspot_grants (router_id, pedido_id, ip, mac, duration_s, begun_at, until, observed_at, ended_at, end_reason, dry_run) "
+        "VALUES ('r1', 'over', '10.5.50.7', 'AA:BB:CC:DD:EE:01', 60, now() - interval '1 hour', now() - interval '1 minute', now() - interval '1 hour', now(), 'expired', false)"
     )
     for router, token, place in (("r1", "known", THERE), ("r2", "elsewhere", HERE)):
         await devices.hello(conn, router, place, token=None, user_agent=None, new_token=token)

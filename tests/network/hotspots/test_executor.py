@@ -105,7 +105,8 @@ async def test_what_is_no_fault_of_the_router_uses_no_attempt(bench: Bench, faul
     ("fault", "code"),
     [
         (RouterUnavailable("no route"), "ROUTER_UNAVAILABLE"),
-        (NotHeld((), [Trap(None, "failure: no")]), "ROUTER_DOES_NOT_HOLD"),
+        (NotHeld((), []), "ROUTER_DOES_NOT_HOLD"),
+        (NotHeld((), [Trap(None, "failure: no")]), "ROUTER_REFUSED"),
         (Trap(4, "not enough permissions (9)"), "ROUTER_REFUSED"),
         (TooMuch("rows"), "ROUTER_REFUSED"),
     ],
@@ -137,16 +138,16 @@ async def test_a_row_in_the_way_is_hopeless(bench: Bench) -> None:
     assert bench.outcomes == ["failure"]
 
 
-async def test_of_all_that_is_put_back_one_conflict_keeps_out_only_itself(bench: Bench) -> None:
-    conflict = InTheWay([Conflict("/ip/hotspot/ip-binding", "*1", "it is blocked")])
+async def test_all_that_is_put_back_is_many_jobs(bench: Bench) -> None:
     async with bench.executor._pool.connection() as conn:
         await conn.run(
-            "INSERT INTO hotspot_grants (router_id, pedido_id, ip, mac, dry_run) VALUES ('r1', '1', '10.5.50.7', %s, false)",
+            """INSERT INTO hotspot_grants (router_id, pedido_id, ip, mac, dry_run)
+               SELECT 'r1', n::text, '10.5.50.0'::inet + n, %s, false FROM generate_series(1, 120) AS n""",
             (MAC,),
         )
-    outcome = await bench.does(Work(Kind.RESTORE, "r1"), conflict)
-    assert isinstance(outcome, Done)
-    assert outcome.result["inTheWay"] == [str(conflict.conflicts[0])]
+        assert isinstance(await bench.does(Work(Kind.RESTORE, "r1")), Done)
+        rows = await conn.fetch("SELECT lane, type, jsonb_array_length(payload -> 'places') FROM jobs ORDER BY seq")
+    assert rows == [("r1", "RESTORE_GRANTS", size) for size in (50, 50, 20)]
 
 
 async def test_a_fault_of_ours_is_told_and_raised(bench: Bench) -> None:
@@ -159,12 +160,6 @@ async def test_places_of_a_job_are_held_by_ip_and_by_mac(bench: Bench) -> None:
     work = Work(Kind.RESYNC, "r1", (PLACE, Place("10.5.50.8", None)), "1")
     assert isinstance(await bench.does(work), Done)
     assert bench.fleet.workers["r1"].held == [frozenset({IP, MAC, "10.5.50.8"})]
-
-
-async def test_many_places_are_looked_at_in_portions(bench: Bench) -> None:
-    places = tuple(Place(f"10.5.{n // 200}.{n % 200}", None) for n in range(120))
-    assert isinstance(await bench.does(Work(Kind.REVOKE, "r1", places)), Done)
-    assert [len(keys) for keys in bench.fleet.workers["r1"].held] == [50, 50, 20]
 
 
 def test_work_is_read_as_it_was_written() -> None:

@@ -6,9 +6,10 @@ from uuid import UUID
 import pytest
 import trio
 
-from opendesk.network.hotspots import devices, grants, orders
+from opendesk.network.hotspots import devices, grants, moves, orders
 from opendesk.network.hotspots.errors import GrantEnded
-from opendesk.network.hotspots.grants import GrantRow, Moved
+from opendesk.network.hotspots.grants import GrantRow
+from opendesk.network.hotspots.moves import Moved
 from opendesk.network.hotspots.place import Place, longest
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
@@ -36,7 +37,7 @@ async def give(
 async def move(
     conn: TrioConnection, pedido: str = "1", new: Place = ELSEWHERE, old: tuple[Place, ...] = (PHONE,)
 ) -> Moved:
-    return await grants.move(conn, "r1", pedido, new, old, device=None, dry_run=False)
+    return await moves.move(conn, "r1", pedido, new, old, device=None, dry_run=False)
 
 
 async def live(conn: TrioConnection, *places: Place, dry_run: bool = False) -> list[GrantRow]:
@@ -45,13 +46,15 @@ async def live(conn: TrioConnection, *places: Place, dry_run: bool = False) -> l
 
 async def later(conn: TrioConnection, seconds: float) -> None:
     """As if everything had happened that much earlier."""
-    names = ("begun_at", "until", "observed_at", "created_at", "ended_at")
+    names = ("begun_at", "until", "opening_at", "observed_at", "created_at", "ended_at")
     shifts = ", ".join(f"{name} = {name} - %(s)s * interval '1 second'" for name in names)
     await conn.run(f"UPDATE hotspot_grants SET {shifts}", {"s": seconds})
 
 
 async def began(conn: TrioConnection, *ids: UUID) -> datetime | None:
+    """And what opens the way is sent."""
     (begun,) = await grants.begin(conn, ids)
+    await grants.opening(conn, ids)
     return begun.until
 
 
@@ -289,10 +292,61 @@ async def test_a_move_gives_no_time_back_to_an_order_that_is_over(conn: TrioConn
     assert await live(conn, PHONE, ELSEWHERE) == []
 
 
-async def test_an_order_that_was_revoked_has_the_rest_of_its_time_elsewhere(conn: TrioConnection) -> None:
+async def test_a_move_does_not_revive_what_was_revoked(conn: TrioConnection) -> None:
+    await began(conn, (await give(conn, duration_s=300)).id)
+    await grants.revoke(conn, "r1", PHONE, dry_run=False)
+    with pytest.raises(GrantEnded, match="revoked"):
+        await move(conn)
+    with pytest.raises(GrantEnded, match="revoked"):
+        await move(conn, new=PHONE)
+
+
+@pytest.mark.parametrize("place", [PHONE, OTHER])
+async def test_an_order_that_was_revoked_goes_on_where_it_is_authorized_again(
+    conn: TrioConnection, place: Place
+) -> None:
     until = await began(conn, (await give(conn, duration_s=300)).id)
     await grants.revoke(conn, "r1", PHONE, dry_run=False)
-    assert (await move(conn)).grant.until == until
+    granted = await give(conn, place=place, duration_s=200)
+    assert (granted.until, granted.duration_s) == (until, 300)
+    assert await grants.begin(conn, [granted.id]) == []  # though no router is known to hold it
+
+
+@pytest.mark.parametrize("duration_s", [301, None])
+async def test_an_order_that_was_revoked_may_be_given_more(conn: TrioConnection, duration_s: int | None) -> None:
+    await began(conn, (await give(conn, duration_s=300)).id)
+    await grants.revoke(conn, "r1", PHONE, dry_run=False)
+    granted = await give(conn, duration_s=duration_s)
+    assert (granted.until, granted.duration_s) == (None, duration_s)
+
+
+async def test_time_that_was_written_down_does_not_pass_before_the_way_is_about_to_be_opened(
+    conn: TrioConnection,
+) -> None:
+    granted = await give(conn, duration_s=300)
+    await grants.begin(conn, [granted.id])
+    await later(conn, 1000)
+    assert await grants.expire(conn, "r1", [PHONE], dry_run=False) == []
+    (found,) = await live(conn)
+    assert (found.remaining_s, found.is_over) == (300, False)
+    assert (await give(conn, duration_s=300)).id == granted.id
+    assert (await move(conn)).grant.until is None
+    (found,) = await live(conn, ELSEWHERE)
+    (begun,) = await grants.begin(conn, [found.id])
+    assert begun.remaining_s == 300
+
+
+async def test_time_that_came_to_nothing_is_taken_back_unless_it_was_seen(conn: TrioConnection) -> None:
+    granted = await give(conn, duration_s=300)
+    await began(conn, granted.id)
+    await grants.take_back(conn, [granted.id])
+    (found,) = await live(conn)
+    assert (found.begun_at, found.until, found.opening_at) == (None, None, None)
+    until = await began(conn, granted.id)
+    await grants.observed(conn, [granted.id])
+    await grants.take_back(conn, [granted.id])
+    (found,) = await live(conn)
+    assert found.until == until
 
 
 async def test_a_move_of_an_unknown_order_grants_it(conn: TrioConnection) -> None:
@@ -318,7 +372,7 @@ async def test_a_move_leaves_other_orders_alone(conn: TrioConnection) -> None:
 
 async def test_a_device_is_moved_from_wherever_it_was(conn: TrioConnection) -> None:
     await give(conn, device=b"d" * 32)
-    moved = await grants.move(conn, "r1", "1", ELSEWHERE, [], device=b"d" * 32, dry_run=False)
+    moved = await moves.move(conn, "r1", "1", ELSEWHERE, [], device=b"d" * 32, dry_run=False)
     assert moved.places == (ELSEWHERE, PHONE)
 
 
@@ -385,7 +439,7 @@ async def test_of_eight_moves_at_once_one_place_is_left(pool: Pool, conn: TrioCo
     places = [Place(f"10.5.50.{n}", PHONE.mac) for n in range(100, 100 + AT_ONCE)]
 
     async def moved_to(c: TrioConnection, new: Place) -> str:
-        await grants.move(c, "r1", "1", new, [PHONE], device=b"d" * 32, dry_run=False)
+        await moves.move(c, "r1", "1", new, [PHONE], device=b"d" * 32, dry_run=False)
         return "OK"
 
     await at_once(pool, [lambda c, new=new: moved_to(c, new) for new in places])  # type: ignore[misc]

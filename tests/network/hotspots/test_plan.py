@@ -11,7 +11,7 @@ from opendesk.network.hotspots.found import Actual, queries, understood, widened
 from opendesk.network.hotspots.place import Grant, Place, longest
 from opendesk.network.hotspots.plan import conflicts, plan
 from opendesk.network.routeros.session import Command, Result, Row
-from tests.network.hotspots.model import BINDINGS, HOSTS, LISTS, SCHEDULERS, Router
+from tests.network.hotspots.model import BINDINGS, HOSTS, LISTS, PROGRAM, SCHEDULERS, Router
 
 IPS = ("10.5.50.1", "10.5.50.2")
 MACS = ("AA:BB:CC:DD:EE:01", "AA:BB:CC:DD:EE:02")
@@ -43,7 +43,7 @@ def places(draw: st.DrawFn) -> list[Place]:
 
 @st.composite
 def routers(draw: st.DrawFn) -> Router:
-    router = Router()
+    router = Router(server=draw(st.sampled_from(["hs0", "hs0", "hs1"])), prints_any=draw(st.booleans()))
     for ip in IPS:
         if draw(st.booleans()):
             row = {"address": ip, "list": draw(st.sampled_from(["paid_clients", "paid_clients", "other"]))}
@@ -59,7 +59,8 @@ def routers(draw: st.DrawFn) -> Router:
     router.phones = set(draw(st.lists(st.sampled_from(PAIRS), max_size=2)))
     for ip, mac in sorted(router.phones):
         if draw(st.booleans()):
-            router.put(HOSTS, {"address": ip, "mac-address": mac, "bypassed": draw(flags)})
+            row = {"address": ip, "mac-address": mac, "bypassed": draw(flags)}
+            router.put(HOSTS, row | draw(st.sampled_from([{}, {"server": router.server}])))
     return router
 
 
@@ -81,13 +82,17 @@ def _key(row: Row) -> tuple[str | None, ...]:
 
 
 def _schedule(router: Router, draw: st.DrawFn, binding: str, row: Row, left: int) -> None:
-    name = f"opendesk-{binding[1:]}-{NOW + left}"
+    name = f"opendesk-{binding[1:]}{draw(st.sampled_from([f'-{left}', f'-{left}', '', '-7']))}-{NOW + left}"
     program = f':do {{/ip hotspot ip-binding remove {binding}}} on-error={{}}; /system scheduler remove "{name}"'
+    if draw(st.integers(0, 3)) == 0:
+        program = draw(st.sampled_from(["", "/system identity print", program.replace(binding, "*EE")]))
     comment = f"opendesk {row.get('address')} {row.get('mac-address')}"
     if draw(st.integers(0, 3)) == 0:
         name, comment = f"{name}0", "somebody's"
     common = {"name": name, "comment": comment, "disabled": draw(flags)}
-    router.put(SCHEDULERS, common | {"interval": f"{left}s", "on-event": program})
+    interval = draw(st.sampled_from([left, left, left + 9]))
+    policy = draw(st.sampled_from([{}, {"policy": "read,test,write"}, {"policy": "read"}]))
+    router.put(SCHEDULERS, common | policy | {"interval": f"{interval}s", "on-event": program})
 
 
 def look(router: Router, asked: Sequence[Place]) -> Actual:
@@ -155,10 +160,11 @@ def test_what_a_plan_makes_is_what_was_granted(
         if data.draw(st.booleans()):
             router.packets()
 
-    router.after_command = audit
+    router.after_command, actual = audit, Actual()
     cuts = data.draw(st.lists(st.integers(0, 4), max_size=3))
     for stage in range(STAGES + len(cuts)):
-        steps = plan(live, asked, look(router, asked))
+        actual = look(router, asked).after(actual)
+        steps = plan(live, asked, actual)
         if not steps:
             event(f"{stage} stages")
             break
@@ -168,11 +174,11 @@ def test_what_a_plan_makes_is_what_was_granted(
         raise AssertionError(steps)
     assert foreign(router) == before
     assert elsewhere(router, asked) == kept
-    found = conflicts(live, asked, look(router, asked))
+    found = conflicts(live, asked, actual)
     event("in the way" if found else "free")
     check(router, live, asked, is_free=not found)
     router.packets()
-    assert plan(live, asked, look(router, asked)) == ()
+    assert plan(live, asked, look(router, asked).after(actual)) == ()
 
 
 def check(router: Router, live: Sequence[Grant], asked: Sequence[Place], *, is_free: bool) -> None:
@@ -193,18 +199,29 @@ def check_device(router: Router, wanted: Grant | None, ip: str, mac: str, *, is_
     assert len(own) <= 1
     for row_id, row in own.items():
         assert (row["comment"], row["disabled"]) == (wanted.comment, "false")
-        names = [] if wanted.until_unix is None else [f"opendesk-{row_id[1:]}-{wanted.until_unix}"]
-        assert [(end["name"], end["disabled"]) for end in ends] == [(name, "false") for name in names]
+        untils = [] if wanted.until_unix is None else [str(wanted.until_unix)]
+        assert [end["name"].rpartition("-")[2] for end in ends] == untils
+        assert [tells(end) for end in ends] == [(row_id, end["name"]) for end in ends]
     if not own:
         assert ends == []
     if is_free:
-        assert any(r["type"] == "bypassed" and r["disabled"] == "false" for r in exact.values()) or router.lets_through(
-            ip, mac
-        )
+        here = [r for r in exact.values() if r.get("server", router.server) == router.server]
+        is_bypassed = any(r["type"] == "bypassed" and r["disabled"] == "false" for r in here)
+        # As long as a device wasn't seen, nobody knows that a row for its server alone is about it.
+        others = [r for i, r in router.tables[BINDINGS].items() if i not in exact]
+        assert is_bypassed or router.lets_through(ip, mac) or any(r.get("server") == router.server for r in others)
         listed = [r for r in router.tables[LISTS].values() if (r["address"], r["list"]) == (ip, "paid_clients")]
         assert [row["disabled"] for row in listed] == ["false"]
         for host in [h for h in router.tables[HOSTS].values() if (h["address"], h["mac-address"]) == (ip, mac)]:
             assert (host["bypassed"] == "true") == router.lets_through(ip, mac)
+
+
+def tells(end: Row) -> tuple[str, str] | None:
+    """Which binding and which entry it removes, if it will."""
+    program = PROGRAM.fullmatch(end["on-event"])
+    runs = end["disabled"] == "false" and end["interval"] == f"{end['name'].split('-')[2]}s"
+    may = end.get("policy") != "read"
+    return (program[1], program[2]) if program is not None and runs and may else None
 
 
 @given(routers(), grants(), places())

@@ -12,7 +12,7 @@ from opendesk.network.hotspots.plan import is_held, plan
 from opendesk.network.hotspots.rows import Outcome, converge
 from opendesk.network.routeros.errors import Trap
 from opendesk.network.routeros.session import Command, Result
-from tests.network.hotspots.model import ACTIVE, BINDINGS, HOSTS, LISTS, SCHEDULERS, Router
+from tests.network.hotspots.model import ACTIVE, BINDINGS, HOSTS, LISTS, SCHEDULERS, Router, spelled
 
 IP, MAC = "10.5.50.12", "AA:BB:CC:DD:EE:0A"
 PHONE = Place(IP, MAC)
@@ -51,7 +51,7 @@ async def test_a_grant_with_an_end_takes_a_look_and_three_sends(router: Router) 
     assert router.is_online(IP, MAC)
     (end,) = rows(router, SCHEDULERS)
     (row_id,) = router.tables[BINDINGS]
-    assert end["name"] == f"opendesk-{row_id[1:]}-{UNTIL}"
+    assert end["name"] == f"opendesk-{row_id[1:]}-{end['interval'].removesuffix('s')}-{UNTIL}"
     assert end["on-event"] == (
         f':do {{/ip hotspot ip-binding remove {row_id}}} on-error={{}}; /system scheduler remove "{end["name"]}"'
     )
@@ -125,6 +125,133 @@ async def test_what_somebody_else_made_is_enough_and_stays(router: Router) -> No
     assert [step.menu for step in (await follow(router, FOR_EVER)).steps] == [HOSTS]
     assert (await follow(router)).steps == ()
     assert (len(rows(router, BINDINGS)), len(rows(router, LISTS))) == (1, 1)
+
+
+ELSEWHERE = OURS | {"comment": "the boss", "server": "hs1"}
+
+
+async def test_what_lets_the_device_through_elsewhere_only_is_not_enough(router: Router) -> None:
+    for grant in (FOR_EVER, TIMED):
+        row_id = router.put(BINDINGS, ELSEWHERE)
+        await follow(router, grant)
+        assert len(rows(router, BINDINGS)) == 2
+        router.packets()
+        assert router.is_online(IP, MAC)
+        await follow(router)
+        assert router.tables[BINDINGS].pop(row_id) == ELSEWHERE
+        assert (rows(router, BINDINGS), rows(router, LISTS)) == ([], [])
+        router.packets()
+
+
+async def test_what_lets_the_device_through_where_it_is_is_enough(router: Router) -> None:
+    """Also while it isn't there, having been sent away to come back."""
+    row_id = router.put(BINDINGS, ELSEWHERE | {"server": router.server})
+    await follow(router, TIMED)
+    assert list(router.tables[BINDINGS]) == [row_id]
+    router.packets()
+    assert router.is_online(IP, MAC)
+
+
+@pytest.mark.parametrize("grant", [FOR_EVER, TIMED])
+@pytest.mark.parametrize("row", [ELSEWHERE, ELSEWHERE | {"disabled": "true"}])
+async def test_a_row_for_another_server_that_none_may_stand_beside_is_in_the_way(
+    router: Router, grant: Grant, row: dict[str, str]
+) -> None:
+    router.is_strict = True
+    row_id = router.put(BINDINGS, row)
+    with pytest.raises(InTheWay, match=rf"{BINDINGS} \{row_id}: .* one server|disabled"):
+        await follow(router, grant)
+    assert router.tables[BINDINGS] == {row_id: row}
+    assert rows(router, LISTS) == []
+
+
+async def test_a_row_that_blocks_on_the_devices_own_server_is_in_the_way(router: Router) -> None:
+    blocking = {"address": "10.5.50.0/24", "type": "blocked", "disabled": "false"}
+    router.put(BINDINGS, blocking | {"server": "hs1"})
+    await follow(router, FOR_EVER)
+    router.tables[BINDINGS].clear()
+    router.put(BINDINGS, blocking | {"server": router.server})
+    router.packets()
+    with pytest.raises(InTheWay):
+        await follow(router, FOR_EVER)
+
+
+async def test_a_row_of_ours_for_another_server_gives_way_to_one_for_any(router: Router) -> None:
+    for is_strict in (False, True):
+        router.is_strict = is_strict
+        router.put(BINDINGS, OURS | {"server": "hs1"})
+        await follow(router, TIMED)
+        (row,) = rows(router, BINDINGS)
+        assert "server" not in row
+        router.packets()
+        assert router.is_online(IP, MAC)
+        await follow(router)
+        router.packets()
+
+
+@pytest.mark.parametrize("address", ["10.5.50.0/24", "10.5.50.1-10.5.50.20", None])
+async def test_a_row_for_any_mac_is_found_however_a_version_says_that(router: Router, address: str | None) -> None:
+    router.prints_any = True
+    place = {} if address is None else {"address": address}
+    row_id = router.put(BINDINGS, {**place, "type": "blocked", "disabled": "false"})
+    with pytest.raises(InTheWay, match=rf"{BINDINGS} \{row_id}"):
+        await follow(router, FOR_EVER)
+
+
+PROGRAM_OF_ANOTHER = ':do {/ip hotspot ip-binding remove *77} on-error={}; /system scheduler remove "x"'
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"on-event": "/system identity print"},
+        {"on-event": PROGRAM_OF_ANOTHER},
+        {"on-event": ""},
+        {"interval": "31449600s"},
+        {"interval": "30s"},
+        {"interval": "0s"},
+        {"disabled": "true"},
+        {"policy": "read"},
+    ],
+)
+async def test_an_end_that_somebody_changed_is_none_and_is_replaced(router: Router, change: dict[str, str]) -> None:
+    await follow(router, TIMED)
+    ((row_id, made),) = router.tables[SCHEDULERS].items()
+    router.tables[SCHEDULERS][row_id] = made | change
+    had_some: list[bool] = []
+    router.after_command = lambda _: had_some.append(
+        any(row["disabled"] == "false" for row in rows(router, SCHEDULERS))
+    )
+    assert (await follow(router, TIMED)).changed
+    assert all(had_some)
+    ((new_id, new),) = router.tables[SCHEDULERS].items()
+    assert new_id != row_id
+    assert {**new, "name": "", "interval": "", "on-event": ""} == {**made, "name": "", "interval": "", "on-event": ""}
+    assert router.open_without_end({"pedido:1"}) == set()
+    assert await follow(router, TIMED) == Outcome()
+    router.advance(301)
+    assert [rows(router, menu) for menu in (BINDINGS, LISTS, SCHEDULERS)] == [[], [], []]
+
+
+async def test_an_end_is_known_however_a_version_prints_it(router: Router) -> None:
+    await follow(router, TIMED)
+    ((row_id, made),) = router.tables[SCHEDULERS].items()
+    told = made | {"interval": spelled(int(made["interval"].removesuffix("s"))), "policy": "write,read,test"}
+    router.tables[SCHEDULERS][row_id] = told
+    router.packets()
+    assert await follow(router, TIMED) == Outcome()
+
+
+async def test_an_end_as_it_was_named_before_gives_way_to_one_that_can_be_judged(router: Router) -> None:
+    await follow(router, TIMED)
+    ((row_id, made),) = router.tables[SCHEDULERS].items()
+    name = "opendesk-{1}-{3}".format(*made["name"].split("-"))
+    old = made | {"name": name, "on-event": made["on-event"].replace(made["name"], name)}
+    router.tables[SCHEDULERS][row_id] = old
+    await follow(router, TIMED)
+    (new,) = rows(router, SCHEDULERS)
+    assert new["name"] != name
+    assert new["name"].endswith(f"-{UNTIL}")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""Taking a router away, with all that waits for it and all that it is to give."""
+
+from typing import Final
+
+from attrs import frozen
+
+from opendesk.network.hotspots import grants
+from opendesk.network.jobs import discard_lane
+from opendesk.network.routers import registry
+from opendesk.network.routers.lanes import lane_of
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.retry import retrying
+
+WHY: Final = "the router was removed"
+
+
+@frozen
+class Removed:
+    """How many jobs are dead letters now, and how many grants ended."""
+
+    jobs: int
+    grants: int
+
+
+async def remove(conn: TrioConnection, router_id: str, *, is_known_besides: bool) -> Removed:
+    """Raise RouterNotFound. One that MIKROTIK_NODES names as well is still there: then only its row goes."""
+
+    async def once() -> Removed:
+        async with conn.transaction():
+            await registry.remove(conn, router_id)
+            if is_known_besides:
+                return Removed(0, 0)
+            lanes = [lane_of(router_id, dry_run=dry_run) for dry_run in (False, True)]
+            jobs = [await discard_lane(conn, lane, why=WHY) for lane in lanes]
+            return Removed(sum(jobs), await grants.remove(conn, router_id))
+
+    return await retrying(once)
