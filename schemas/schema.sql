@@ -435,6 +435,7 @@ CREATE TABLE opendesk.router_states (
     failures integer DEFAULT 0 NOT NULL,
     open_until timestamp with time zone,
     resets integer DEFAULT 0 NOT NULL,
+    target text,
     moved boolean DEFAULT false NOT NULL,
     last_contact_at timestamp with time zone,
     booted_at timestamp with time zone,

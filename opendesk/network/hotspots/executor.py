@@ -17,7 +17,7 @@ from opendesk.network.hotspots.place import Grant, Place
 from opendesk.network.hotspots.plan import plan
 from opendesk.network.hotspots.rows import converge
 from opendesk.network.hotspots.steps import Step
-from opendesk.network.hotspots.timing import Attempt, Timing, begins_now
+from opendesk.network.hotspots.timing import Attempt, Outdated, Timing, begins_now
 from opendesk.network.hotspots.work import PLACES_AT_ONCE, Kind, Work, portions
 from opendesk.network.jobs import table
 from opendesk.network.jobs.shapes import Again, Dead, Done, Job, Outcome
@@ -149,6 +149,8 @@ class Executor:
                         await self._pretend(work, places, followed)
                     else:
                         await worker.use(partial(self._use, work, places, followed))
+            except Outdated:
+                continue  # look again
             except _Wider as wider:
                 found = [place for place in wider.places if place not in places]
             else:

@@ -68,10 +68,9 @@ _BEGIN: Final = f"""
      WHERE g.id = ANY (%(ids)s) AND g.duration_s IS NOT NULL AND g.observed_at IS NULL AND {LIVE}
  RETURNING {COLUMNS}
 """
-# Also of one that was revoked meanwhile: what was used of its time is told by it.
 _OPENING: Final = """
-    UPDATE hotspot_grants SET opening_at = now()
-     WHERE id = ANY (%(ids)s) AND opening_at IS NULL AND until IS NOT NULL
+    UPDATE hotspot_grants SET opening_at = coalesce(opening_at, now())
+     WHERE id = ANY (%(ids)s) AND ended_at IS NULL AND until IS NOT NULL RETURNING id
 """
 _TAKE_BACK: Final = """
     UPDATE hotspot_grants SET begun_at = NULL, until = NULL, opening_at = NULL
@@ -175,9 +174,11 @@ async def begin(conn: TrioConnection, ids: Sequence[UUID]) -> list[GrantRow]:
     return await conn.fetch(_BEGIN, {"ids": list(ids)}, row=GrantRow)
 
 
-async def opening(conn: TrioConnection, ids: Sequence[UUID]) -> None:
-    """What opens their way is about to be sent: from now on their time is used up."""
-    await conn.run(_OPENING, {"ids": list(ids)})
+async def opening(conn: TrioConnection, ids: Sequence[UUID]) -> set[UUID]:
+    """What opens their way is about to be sent: from now on their time is used up. Of those that were ended, moved or given more meanwhile
+    nothing may be opened: they are left out.
+    """
+    return {row[0] for row in await conn.fetch(_OPENING, {"ids": list(ids)})}
 
 
 async def take_back(conn: TrioConnection, ids: Sequence[UUID]) -> None:

@@ -32,7 +32,7 @@ _LAST: Final = f"""
 """
 _REVOKED: Final = f"""
     SELECT {COLUMNS} FROM hotspot_grants g
-     WHERE g.router_id = %(router)s AND g.pedido_id = %(pedido)s AND g.dry_run = %(dry_run)s AND g.end_reason = 'revoked'
+     WHERE g.router_id = %(router)s AND g.pedido_id = %(pedido)s AND g.dry_run = %(dry_run)s AND g.end_reason IN ('revoked', 'removed')
        AND {IS_OPENED} AND g.until > now() AND g.duration_s >= %(asked_s)s
      ORDER BY g.until DESC, g.created_at DESC LIMIT 1
 """
@@ -123,9 +123,17 @@ async def _had(conn: TrioConnection, order: dict[str, object]) -> GrantRow | Non
 
 
 def _time_of(grant: GrantRow | None) -> dict[str, object]:
-    """Of one whose way was never opened nothing has begun."""
-    names = ("begun_at", "until", "opening_at", "observed_at")
-    begun = {name: getattr(grant, name) if grant is not None and grant.is_opened else None for name in names}
+    """Of one whose way was never opened nothing has begun. What may have been open counts as what was: once its rows are gone, nobody can tell."""
+    if grant is None or not grant.is_opened:
+        begun = dict.fromkeys(("begun_at", "until", "opening_at", "observed_at"))
+    else:
+        seen_at = grant.observed_at or grant.opening_at
+        begun = {
+            "begun_at": grant.begun_at,
+            "until": grant.until,
+            "opening_at": grant.opening_at,
+            "observed_at": seen_at,
+        }
     return {"duration_s": None if grant is None else grant.duration_s, **begun}
 
 
@@ -144,16 +152,12 @@ async def resume(
     duration_s: int | None,
     dry_run: bool,
 ) -> GrantRow | None:
-    """One that was revoked, and had no less time than this, goes on at a place with what was left of it; None if nothing is.
-
-    What may have been open counts as what was: a router that has closed it since tells nothing any more.
-    """
+    """One that was revoked, or whose router was removed, and had no less time than this, goes on with what was left of it; None if nothing is."""
     order = _order(router, pedido, dry_run) | _at(place, (), device) | {"asked_s": duration_s}
     last = await conn.fetch_one(_REVOKED, order, row=GrantRow)
     if last is None:
         return None
-    time = _time_of(last) | {"observed_at": last.observed_at or last.opening_at}
-    return await conn.fetch_one(_SETTLE, order | time, row=GrantRow)
+    return await conn.fetch_one(_SETTLE, order | _time_of(last), row=GrantRow)
 
 
 def _order(router: str, pedido: str, dry_run: bool) -> dict[str, object]:  # noqa: FBT001  # private, and called right above

@@ -15,7 +15,7 @@ from opendesk.postgres.driver import TrioConnection
 _IS_MORE: Final = "g.duration_s IS NOT NULL AND (excluded.duration_s IS NULL OR excluded.duration_s > g.duration_s)"
 # This much time was given to it before, and is over, or was taken away before that.
 _IS_SPENT: Final = f"""g.duration_s >= asked.duration_s AND {IS_OPENED} AND g.end_reason IS DISTINCT FROM 'moved'
-                      AND (g.until <= now() OR g.end_reason = 'revoked')"""
+                      AND (g.until <= now() OR g.end_reason IN ('revoked', 'removed'))"""
 
 # Of a live one that is asked for again nothing changes, unless it is asked for more than it was: then its time begins anew. An order
 # whose time has passed doesn't come back for as much as it had. The index decides of those who come at once, who take it in one order.

@@ -27,13 +27,17 @@ from opendesk.postgres.retry import retrying
 TOGETHER: Final = 100
 
 
+class Outdated(Exception):
+    """What is granted has changed since it was looked at."""
+
+
 @define(eq=False)
 class Timing:
     """What is written of it."""
 
     _pool: Pool
     _dry_run: bool
-    _openings: Gathering[Sequence[UUID], None] = field(init=False)
+    _openings: Gathering[Sequence[UUID], set[UUID]] = field(init=False)
     _sights: Gathering[Sequence[UUID], None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -56,8 +60,9 @@ class Timing:
             return await retrying(partial(begin, conn))
 
     async def opening(self, ids: Sequence[UUID]) -> None:
-        if ids:
-            await self._openings.ask(ids)
+        """Raise Outdated, and then nothing may be opened."""
+        if ids and not set(ids) <= await self._openings.ask(ids):
+            raise Outdated
 
     async def seen(self, rows: Iterable[GrantRow]) -> None:
         """A router was seen to hold them."""
@@ -69,10 +74,10 @@ class Timing:
             async with self._pool.connection() as conn:
                 await grants.take_back(conn, ids)
 
-    async def _write_openings(self, together: Sequence[Sequence[UUID]]) -> list[None]:
+    async def _write_openings(self, together: Sequence[Sequence[UUID]]) -> list[set[UUID]]:
         async with self._pool.connection() as conn:
-            await grants.opening(conn, list(chain.from_iterable(together)))
-        return [None] * len(together)
+            written = await grants.opening(conn, list(chain.from_iterable(together)))
+        return [written] * len(together)
 
     async def _write_sights(self, together: Sequence[Sequence[UUID]]) -> list[None]:
         async with self._pool.connection() as conn:
@@ -99,7 +104,9 @@ class Attempt:
         begun = await self._timing.begin([row for row in rows if begins_now(row, actual)])
         self._begun |= {row.id for row in begun}
         self._live.update({(row.pedido_id, row.place): row for row in begun})
-        await self._timing.seen(row for row in rows if row.opening_at is not None and is_held_anywhere(row, actual))
+        await self._timing.seen(
+            row for row in self.rows if row.opening_at is not None and is_held_anywhere(row, actual)
+        )
         return [self._row(grant).wanted for grant in theirs]
 
     async def opening(self, theirs: Sequence[Grant]) -> None:

@@ -81,7 +81,8 @@ class Work:
             dedupe=dedupe,
             joins=joins,
             within=does if run_at is None else None,
-            bounded=not self.is_ours,
+            # Who closes the way is never refused for a crowd of those who open it.
+            bounded=self.kind in {Kind.AUTHORIZE, Kind.RESYNC},
             trace_id=trace_id,
         )
 

@@ -22,7 +22,12 @@ class Health:
     version: str | None = None
     error: str | None = None
     error_s: float | None = None
+    target: str | None = None  # host and port that all this was learnt of
     moved: bool = False  # its id stands for another router since it was last looked at
+
+    def at(self, target: str) -> "Health":
+        """Where it is to be found now. Elsewhere is another router, which knows nothing of what that one was told."""
+        return evolve(self, target=target, moved=self.moved or self.target not in (None, target))
 
     def answered(self, now_s: float) -> "Health":
         return evolve(self, breaker=self.breaker.succeeded(), contact_s=now_s)

@@ -100,15 +100,14 @@ class Roster:
             self._hooks.lane_opened(spec.id)
 
     def _new(self, spec: RouterSpec, lease: Lease) -> Worker:
-        health = lease.health(self._fresh, trio.current_time())
+        health = lease.health(self._fresh, trio.current_time()).at(_target(spec))
         return Worker(spec, health, self._connect, self._hooks, dials=self._dials)
 
     def _instead_of(self, old: _Driven, spec: RouterSpec) -> Worker:
         """It starts afresh: what failed may have been mended by the change, and another router's uptime says nothing."""
         old.stop()
-        before = old.worker.spec
-        moved = old.worker.health.moved or (before.host, before.port) != (spec.host, spec.port)
-        fresh = Health(breaker=self._fresh, moved=moved)
+        before = old.worker.health
+        fresh = Health(breaker=self._fresh, target=before.target, moved=before.moved).at(_target(spec))
         self._hooks.changed(spec.id, fresh)
         return Worker(spec, fresh, self._connect, self._hooks, places=old.worker.places, dials=self._dials)
 
@@ -123,3 +122,7 @@ class Roster:
             driven.done.set()
             if self._driven.get(driven.worker.spec.id) is driven:
                 del self._driven[driven.worker.spec.id]
+
+
+def _target(spec: RouterSpec) -> str:
+    return f"{spec.host}:{spec.port}"

@@ -33,6 +33,7 @@ CREATE TABLE opendesk.router_states (
     failures        integer NOT NULL DEFAULT 0,
     open_until      timestamptz,                  -- the circuit is open, and stays so after this until a probe has gone well
     resets          integer NOT NULL DEFAULT 0,   -- how often somebody has closed it by hand: whoever drives it follows
+    target          text,                            -- host and port that this was learnt of
     moved           boolean NOT NULL DEFAULT false,   -- its id stands for another router, which hasn't been told yet what is granted
     last_contact_at timestamptz,
     booted_at       timestamptz,

@@ -249,5 +249,5 @@ async def test_a_device_for_which_too_many_wait_is_refused_alone(conninfo: str) 
         }
         assert refused(answers["no 0"]) == (503, "OVERLOADED")
         assert answers["no 0"].headers["Retry-After"]
-        assert refused(await net.revoke(mac=MAC)) == (503, "OVERLOADED")
+        good(await net.revoke(mac=MAC))  # who closes the way is heard
         assert await net.sql("SELECT 1 FROM hotspot_grants WHERE pedido_id LIKE 'no%%'") == []
