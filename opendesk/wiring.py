@@ -107,9 +107,7 @@ async def wire(
     proxies = Proxies(settings.trusted_proxies)
     relay = Relay(pool, upkeep, stream_key, _relay_limits(settings), partial(_relay_caller, proxies))
     metrics.registry.register(RelayFigures(relay))
-    access = RelayAccess.of(settings, pool)
-    if access.is_off:
-        log.warning("network.api_off", missing="RELAY_TOKEN")
+    access = _access(settings, pool)
     shown = health.Health(ready, metrics, settings.metrics_allow, access.holds_token)
     behind = network(
         settings,
@@ -129,12 +127,8 @@ async def wire(
         ),
         shown,
     )
-    responder = Responder(
-        Api(pool, tokens, users.find_caller, access.admit),
-        Origins(frozenset(settings.cors_origins)),
-        proxies,
-        metrics,
-    )
+    origins = Origins(frozenset(settings.cors_origins))
+    responder = Responder(Api(pool, tokens, users.find_caller, access.admit), origins, proxies, metrics)
     app = make_app(calls, responder)
     return Services(app, heartbeats, host_timeout, expiry, nodes, relay, behind, calls, responder)
 
@@ -144,6 +138,13 @@ def all_endpoints(calls: tuple[Endpoint, ...], shown: health.Health) -> tuple[En
     calls = (*calls, *health.endpoints(shown))
     shown.document = dump_json(document(calls))
     return calls
+
+
+def _access(settings: Settings, pool: Pool) -> RelayAccess:
+    access = RelayAccess.of(settings, pool)
+    if access.is_off:
+        log.warning("network.api_off", missing="RELAY_TOKEN")
+    return access
 
 
 async def _keep_currency(settings: Settings, pool: Pool) -> None:

@@ -8,6 +8,7 @@ from attrs import define, field
 import psycopg
 import trio
 
+from opendesk.errors import Overloaded
 from opendesk.postgres.errors import AWAY
 
 A = TypeVar("A")
@@ -15,6 +16,8 @@ B = TypeVar("B")
 
 # For one round, waiting for a connection included: others are in it, so that it goes on when its leader hangs up.
 ROUND_S: Final = 8.0
+# Who asks has a connection to the front door or is one of the jobs under way, so that more than these never come.
+MOST_WAITING: Final = 5_000
 
 
 @define(eq=False)
@@ -39,6 +42,9 @@ class Gathering(Generic[A, B]):
     _is_led: bool = False
 
     async def ask(self, item: A) -> B:
+        """Raise what became of it, or Overloaded."""
+        if len(self._waiting) >= MOST_WAITING:
+            raise Overloaded(retry_after_s=5)
         asked = _Asked[A, B](item)
         self._waiting.append(asked)
         if self._is_led:

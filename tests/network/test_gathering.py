@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from opendesk.errors import Overloaded
 from opendesk.network.gathering import ROUND_S, Gathering
 
 
@@ -123,3 +124,26 @@ async def test_who_is_called_to_lead_and_leaves_at_that_moment_passes_it_on(
         leaving.cancel()
     assert (answers[1], answers[3]) == (2, 6)
     assert await gathering.ask(9) == 18
+
+
+async def test_a_crowd_is_refused_and_not_gathered_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("opendesk.network.gathering.MOST_WAITING", 2)
+    go, answered = trio.Event(), list[int]()
+
+    async def act(items: Sequence[int]) -> list[int]:
+        await go.wait()
+        return list(items)
+
+    gathering: Gathering[int, int] = Gathering(act, 10)
+
+    async def ask(item: int) -> None:
+        answered.append(await gathering.ask(item))
+
+    async with trio.open_nursery() as nursery:
+        for item in range(3):  # one is under way, two wait
+            nursery.start_soon(ask, item)
+            await wait_all_tasks_blocked()
+        with pytest.raises(Overloaded):
+            await gathering.ask(3)
+        go.set()
+    assert sorted(answered) == [0, 1, 2]

@@ -137,7 +137,11 @@ class Executor:
         """All of a router is many jobs: what can't be put back keeps nothing else from it, and what was isn't done again."""
         async with self._pool.connection() as conn:
             places = await grants.live_places(conn, work.router, dry_run=work.dry_run)
-            jobs = [evolve(work, places=portion).job("reboot") for portion in portions(places, PLACES_AT_ONCE)]
+            jobs = [
+                # With keys of their own: none keeps what is asked for a device waiting.
+                evolve(work, places=portion).job(f"reboot:{work.router}", key=f"restore {number}")
+                for number, portion in enumerate(portions(places, PLACES_AT_ONCE))
+            ]
             for start in range(0, len(jobs), table.BATCH):
                 await table.add_many(conn, jobs[start : start + table.BATCH])
 

@@ -18,7 +18,6 @@ import trio
 from opendesk.network.routeros.client import connect
 from opendesk.network.routers import registry, states
 from opendesk.network.routers.breaker import Breaker
-from opendesk.network.routers.follow import follow
 from opendesk.network.routers.health import Health
 from opendesk.network.routers.lanes import lane_of, router_of
 from opendesk.network.routers.link import Connect
@@ -29,6 +28,7 @@ from opendesk.network.routers.status import RouterStatus, status_of
 from opendesk.network.routers.worker import Hooks, Worker
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
+from opendesk.postgres.listening import listen
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
 from opendesk.settings import Settings
@@ -143,13 +143,18 @@ class Fleet:
     async def run(self) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(follow, self._listen, self.look_again)
+                nursery.start_soon(self._hear)
                 nursery.start_soon(self._keep_leases)
                 nursery.start_soon(every, WRITE_EVERY_S, self._write)
                 nursery.start_soon(every, FORGET_EVERY_S, self._forget)
                 await self._drive()
         finally:
             await self._leave()
+
+    async def _hear(self) -> None:
+        await listen(
+            self._listen, [registry.CHANNEL], who="fleet", begun=self.look_again, heard=lambda _: self.look_again()
+        )
 
     async def _keep_leases(self) -> None:
         while True:

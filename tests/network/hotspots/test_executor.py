@@ -146,8 +146,10 @@ async def test_all_that_is_put_back_is_many_jobs(bench: Bench) -> None:
             (MAC,),
         )
         assert isinstance(await bench.does(Work(Kind.RESTORE, "r1")), Done)
-        rows = await conn.fetch("SELECT lane, type, jsonb_array_length(payload -> 'places') FROM jobs ORDER BY seq")
-    assert rows == [("r1", "RESTORE_GRANTS", size) for size in (50, 50, 20)]
+        rows = await conn.fetch(
+            "SELECT lane, key, type, jsonb_array_length(payload -> 'places') FROM jobs ORDER BY seq"
+        )
+    assert rows == [("r1", f"restore {n}", "RESTORE_GRANTS", size) for n, size in enumerate((50, 50, 20))]
 
 
 async def test_a_fault_of_ours_is_told_and_raised(bench: Bench) -> None:
