@@ -11,7 +11,7 @@ from opendesk.network.hotspots.place import Place
 from opendesk.network.jobs.shapes import Job, NewJob
 from opendesk.network.routers.lanes import is_pretended, lane_of, router_of
 
-# Looked at and brought right together: some 20 kB of questions, and no other place of the router waits for longer than those take.
+# Looked at and brought right together: 8 kB of questions, and no other place of the router waits for longer than those take.
 PLACES_AT_ONCE: Final = 50
 
 
