@@ -75,7 +75,7 @@ def add(
     )
 
     async def work(conn: TrioConnection) -> bool:
-        return await registry.put(conn, new, Sealer(settings.relay_master_key))
+        return await registry.put(conn, new, Sealer(settings.relay_master_key), dry_run=settings.relay_dry_run)
 
     is_new = with_connection(settings, work)
     if as_json:
@@ -129,7 +129,7 @@ def remove(context: click.Context, router_id: str, *, as_json: bool) -> None:
     is_known_besides = any(node.id == router_id for node in settings.mikrotik_nodes)
 
     async def work(conn: TrioConnection) -> Removed:
-        return await removing.remove(conn, router_id, is_known_besides=is_known_besides)
+        return await removing.remove(conn, router_id, is_known_besides=is_known_besides, dry_run=settings.relay_dry_run)
 
     removed = with_connection(settings, work)
     if as_json:

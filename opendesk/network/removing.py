@@ -22,16 +22,16 @@ class Removed:
     grants: int
 
 
-async def remove(conn: TrioConnection, router_id: str, *, is_known_besides: bool) -> Removed:
+async def remove(conn: TrioConnection, router_id: str, *, is_known_besides: bool, dry_run: bool = False) -> Removed:
     """Raise RouterNotFound. One that MIKROTIK_NODES names as well is still there: then only its row goes."""
 
     async def once() -> Removed:
         async with conn.transaction():
-            await registry.remove(conn, router_id)
+            await registry.remove(conn, router_id, dry_run=dry_run)
             if is_known_besides:
                 return Removed(0, 0)
-            lanes = [lane_of(router_id, dry_run=dry_run) for dry_run in (False, True)]
-            jobs = [await discard_lane(conn, lane, why=WHY) for lane in lanes]
-            return Removed(sum(jobs), await grants.remove(conn, router_id))
+            lanes = {lane_of(router_id, dry_run=realm) for realm in (dry_run, True)}
+            jobs = [await discard_lane(conn, lane, why=WHY) for lane in sorted(lanes)]
+            return Removed(sum(jobs), await grants.remove(conn, router_id, dry_run=dry_run))
 
     return await retrying(once)

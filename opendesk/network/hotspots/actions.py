@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from opendesk.errors import OpenDeskError
 from opendesk.network.hotspots import devices, grants, moves
-from opendesk.network.hotspots.answers import HelloAnswer, Told, circuit_open, told
+from opendesk.network.hotspots.answers import HelloAnswer, Told, circuit_open, told, tunnel_silent
 from opendesk.network.hotspots.authorizing import Asked, Authorizing
 from opendesk.network.hotspots.ends import end_of
 from opendesk.network.hotspots.grants import GrantRow
@@ -170,6 +170,8 @@ class Actions:
         """What became of it as far as the router is known to be there, and as long as a caller is patient."""
         facts = {"router": work.router, "pedidoId": work.pedido_id, "source": work.source, "jobId": str(added.id)}
         self._audit.attempt(work.kind, trace_id, joined=added.joined, **facts)
+        if self._fleet.silent_here(work.router):
+            raise tunnel_silent(work.router, added.id)
         is_shut = self._fleet.circuit_open_here(work.router)
         if is_shut is None:
             async with self._pool.connection() as conn:

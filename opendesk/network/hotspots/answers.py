@@ -9,7 +9,7 @@ from opendesk.errors import OpenDeskError
 from opendesk.network.hotspots.errors import ActionFailed, RouterConflict, RouterDoesNotHold, RouterRefused, Superseded
 from opendesk.network.hotspots.work import Kind, Work
 from opendesk.network.jobs.shapes import JobView
-from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable
+from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable, TunnelSilent
 
 # The circuit is tried again within a minute by default; a router that was just missed, sooner.
 _SHUT_RETRY_S: Final = 30
@@ -85,6 +85,11 @@ def told(work: Work, view: JobView | None, job: UUID) -> Told:
 def circuit_open(router: str, job: UUID) -> CircuitOpen:
     detail = f"router {router} failed too often and is tried again soon; the job waits for it"
     return CircuitOpen(detail, retry_after_s=_SHUT_RETRY_S, members={"jobId": str(job)})
+
+
+def tunnel_silent(router: str, job: UUID) -> TunnelSilent:
+    detail = f"nothing has been heard of the tunnel of router {router} for too long; the job waits for it"
+    return TunnelSilent(detail, retry_after_s=_SHUT_RETRY_S, members={"jobId": str(job)})
 
 
 def _only_waits(view: JobView) -> bool:

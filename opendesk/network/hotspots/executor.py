@@ -22,7 +22,7 @@ from opendesk.network.hotspots.work import PLACES_AT_ONCE, Kind, Work, portions
 from opendesk.network.jobs import table
 from opendesk.network.jobs.shapes import Again, Dead, Done, Job, Outcome
 from opendesk.network.routeros.errors import TooMuch, Trap
-from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable
+from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable, TunnelSilent
 from opendesk.network.routers.fleet import Fleet
 from opendesk.network.routers.link import Api
 from opendesk.network.routers.worker import Worker
@@ -108,7 +108,7 @@ class Executor:
             return _not_yet("NOT_DRIVEN: another daemon drives this router")
         try:
             followed = await self._followed(work, worker)
-        except CircuitOpen as error:
+        except (CircuitOpen, TunnelSilent) as error:
             return _not_yet(_told(error.code, error))
         except RouterUnavailable as error:
             return Again(_told(error.code, error))

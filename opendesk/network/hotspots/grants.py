@@ -57,7 +57,7 @@ _FIND: Final = f"""
 _REMOVE: Final = f"""
     UPDATE hotspot_grants g
        SET ended_at = now(), end_reason = CASE WHEN {IS_OVER} THEN 'expired' ELSE 'removed' END
-     WHERE g.router_id = %(router)s AND g.ended_at IS NULL
+     WHERE g.router_id = %(router)s AND g.ended_at IS NULL AND (g.dry_run OR NOT %(dry_run)s)
 """
 _ALL_PLACES: Final = f"""
     SELECT DISTINCT {_PLACE} FROM hotspot_grants g
@@ -130,9 +130,9 @@ async def revoke(conn: TrioConnection, router: str, place: Place, *, dry_run: bo
     return await conn.fetch(_REVOKE, _at(router, [place], dry_run), row=Place)
 
 
-async def remove(conn: TrioConnection, router: str) -> int:
-    """End all that is granted at a router that there is no more, what is pretended as well; how many."""
-    return await conn.run(_REMOVE, {"router": router})
+async def remove(conn: TrioConnection, router: str, *, dry_run: bool = False) -> int:
+    """End all that is granted at a router that there is no more, what is pretended as well (in a dry run only that); how many."""
+    return await conn.run(_REMOVE, {"router": router, "dry_run": dry_run})
 
 
 async def expire(conn: TrioConnection, router: str, places: Sequence[Place], *, dry_run: bool) -> list[Place]:

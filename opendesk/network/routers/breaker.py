@@ -43,5 +43,9 @@ class Breaker:
         """The probe ended without a word on the router: another may try."""
         return evolve(self, probing=False) if self.probing else self
 
+    def due(self, now_s: float) -> "Breaker":
+        """Its time is over now: there is reason to think that a probe goes well."""
+        return self if self.open_until_s is None else evolve(self, open_until_s=min(self.open_until_s, now_s))
+
     def reset(self) -> "Breaker":
         return Breaker(limit=self.limit, recovery_s=self.recovery_s)

@@ -15,6 +15,10 @@ class RouterUnavailable(OpenDeskError):
     status, code = 503, "ROUTER_UNAVAILABLE"
 
 
+class TunnelSilent(RouterUnavailable):
+    """The tunnel to the router has been silent for too long."""
+
+
 class CircuitOpen(OpenDeskError):
     """The router failed too often; it is tried again soon."""
 

@@ -24,7 +24,7 @@ from opendesk.network.routers.link import Connect
 from opendesk.network.routers.registry import OVER_DATABASE, RouterSpec
 from opendesk.network.routers.roster import Roster
 from opendesk.network.routers.states import Lease
-from opendesk.network.routers.status import RouterStatus, status_of
+from opendesk.network.routers.status import UNKNOWN, MikStatus, RouterStatus, status_of
 from opendesk.network.routers.worker import Hooks, Worker
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
@@ -72,6 +72,7 @@ class Fleet:
     on_reboot: Callable[[str], Awaitable[None]] = _nobody  # asked again at the next look if the database is away
     lane_opened: Callable[[str], None] = field(default=lambda _lane: None)
     gone: Callable[[str], None] = field(default=lambda _router_id: None)  # it is registered no more
+    silent_for: Callable[[str], float | None] = field(default=lambda _host: None)  # of a host behind a tunnel
     jitter: Callable[[], float] = random.random
     specs: Mapping[str, RouterSpec] = field(init=False, factory=dict)  # also those that others drive
     _roster: Roster = field(init=False)
@@ -86,7 +87,7 @@ class Fleet:
     def __attrs_post_init__(self) -> None:
         recovery_s = self._settings.relay_breaker_recovery_ms / 1000
         fresh = Breaker(limit=self._settings.relay_breaker_failures, recovery_s=recovery_s)
-        hooks = Hooks(self._note, self._open_lane, self._rebooted, self.jitter)
+        hooks = Hooks(self._note, self._open_lane, self._rebooted, self.jitter, self._silent_for)
         self._roster = Roster(fresh, self.connect, hooks, dials=not self.dry_run)
 
     # ---- for the rest of the daemon
@@ -113,7 +114,7 @@ class Fleet:
 
     async def knows(self, conn: TrioConnection, router_id: str) -> bool:
         """Also one that was registered this very moment, at another daemon."""
-        return router_id in self.specs or await registry.get(conn, router_id) is not None
+        return router_id in self.specs or await registry.get(conn, router_id, dry_run=self.dry_run) is not None
 
     async def circuit_open(self, conn: TrioConnection, router_id: str) -> bool:
         """Whoever drives it."""
@@ -132,6 +133,18 @@ class Fleet:
         wanted = sorted(self.specs if ids is None else self.specs.keys() & set(ids))
         stored = await states.read(conn, wanted)
         return [status_of(self.specs[name], stored.get(name), self.get(name)) for name in wanted if name in self.specs]
+
+    async def mik_status(self, conn: TrioConnection, router_id: str) -> MikStatus:
+        known = [] if self.dry_run else await self.status(conn, [router_id])
+        return known[0].mik_status if known else UNKNOWN
+
+    def silent_here(self, router_id: str) -> bool:
+        """Whether nothing has been heard of its tunnel for too long, as far as this daemon knows."""
+        spec = self.specs.get(router_id)
+        return spec is not None and self._silent_for(spec.host) is not None
+
+    def tunnel_came_back(self, host: str) -> None:
+        self._roster.wake(host)
 
     def look_again(self) -> None:
         """At the registry: it has changed, or may have."""
@@ -279,6 +292,9 @@ class Fleet:
 
     def _note(self, router_id: str, health: Health) -> None:
         self._changed[router_id] = health
+
+    def _silent_for(self, host: str) -> float | None:
+        return None if self.dry_run else self.silent_for(host)
 
     def _open_lane(self, router_id: str) -> None:
         self.lane_opened(self.lane(router_id))

@@ -20,6 +20,7 @@ class Health:
     looked_s: float | None = None  # when `booted_s` was learnt
     identity: str | None = None
     version: str | None = None
+    refused: bool = False  # it let nobody in when it was last tried
     error: str | None = None
     error_s: float | None = None
     target: str | None = None  # host and port that all this was learnt of
@@ -30,10 +31,11 @@ class Health:
         return evolve(self, target=target, moved=self.moved or self.target not in (None, target))
 
     def answered(self, now_s: float) -> "Health":
-        return evolve(self, breaker=self.breaker.succeeded(), contact_s=now_s)
+        return evolve(self, breaker=self.breaker.succeeded(), contact_s=now_s, refused=False)
 
-    def failed(self, error: str, now_s: float) -> "Health":
-        return evolve(self, breaker=self.breaker.failed(now_s), error=told(error), error_s=now_s)
+    def failed(self, error: str, now_s: float, *, refused: bool = False) -> "Health":
+        breaker = self.breaker.failed(now_s)
+        return evolve(self, breaker=breaker, error=told(error), error_s=now_s, refused=refused)
 
     def says_rebooted(self, seen: Look, now_s: float) -> bool:
         """Whether it has forgotten what it was told: booted since it was looked at last, by whichever daemon, or is another."""

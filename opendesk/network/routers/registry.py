@@ -31,16 +31,19 @@ ENVIRONMENT: Final = "environment"
 OVER_DATABASE: Final = "environment over database"
 
 _COLUMNS: Final = "id, host, port, tls, tls_sha256, username, password_sealed, timeout_ms, created_at, updated_at"
-_LIST: Final = f"SELECT {_COLUMNS} FROM routers ORDER BY id LIMIT %(limit)s"
-_GET: Final = f"SELECT {_COLUMNS} FROM routers WHERE id = %(id)s"
+# What was only pretended is seen by those who pretend.
+_SEEN: Final = "dry_run <= %(dry_run)s"
+_LIST: Final = f"SELECT {_COLUMNS} FROM routers WHERE {_SEEN} ORDER BY id LIMIT %(limit)s"
+_GET: Final = f"SELECT {_COLUMNS} FROM routers WHERE id = %(id)s AND {_SEEN}"
 _PUT: Final = """
     WITH put AS (
-        INSERT INTO routers (id, host, port, tls, tls_sha256, username, password_sealed, timeout_ms)
-        VALUES (%(id)s, %(host)s, %(port)s, %(tls)s, %(tls_sha256)s, %(username)s, %(password_sealed)s, %(timeout_ms)s)
+        INSERT INTO routers AS r (id, host, port, tls, tls_sha256, username, password_sealed, timeout_ms, dry_run)
+        VALUES (%(id)s, %(host)s, %(port)s, %(tls)s, %(tls_sha256)s, %(username)s, %(password_sealed)s, %(timeout_ms)s, %(dry_run)s)
             ON CONFLICT (id) DO UPDATE
            SET host = excluded.host, port = excluded.port, tls = excluded.tls, tls_sha256 = excluded.tls_sha256,
                username = excluded.username, password_sealed = excluded.password_sealed, timeout_ms = excluded.timeout_ms,
-               updated_at = now()
+               dry_run = excluded.dry_run, updated_at = now()
+         WHERE r.dry_run OR NOT excluded.dry_run
      RETURNING xmax = 0 AS is_new
     ), afresh AS (
         -- What failed may have been mended by the change, and another router's uptime says nothing.
@@ -48,12 +51,12 @@ _PUT: Final = """
            SET failures = 0, open_until = NULL, booted_at = NULL, resets = resets + 1,
                moved = moved OR EXISTS (SELECT FROM routers
                                          WHERE id = %(id)s AND (host, port) IS DISTINCT FROM (%(host)s::text, %(port)s::integer))
-         WHERE router_id = %(id)s
+         WHERE router_id = %(id)s AND NOT %(dry_run)s
     )
     SELECT is_new FROM put
 """
 # Its state stays for a while, and its lease with it: whoever drives it may not have heard yet.
-_REMOVE: Final = "DELETE FROM routers WHERE id = %(id)s"
+_REMOVE: Final = "DELETE FROM routers WHERE id = %(id)s AND dry_run = %(dry_run)s"
 
 
 @frozen(kw_only=True)
@@ -105,7 +108,9 @@ class RouterSpec:
 async def load(conn: TrioConnection, settings: Settings) -> dict[str, RouterSpec]:
     """Every router by its id. Of two of one id the environment's counts."""
     sealer = Sealer(settings.relay_master_key)
-    specs = {row.id: _row_or_fault(row, sealer, settings) for row in await list_all(conn)}
+    specs = {
+        row.id: _row_or_fault(row, sealer, settings) for row in await list_all(conn, dry_run=settings.relay_dry_run)
+    }
     for node in settings.mikrotik_nodes:
         specs[node.id] = _node_or_fault(node, settings, OVER_DATABASE if node.id in specs else ENVIRONMENT)
     return specs
@@ -116,26 +121,29 @@ async def find(conn: TrioConnection, settings: Settings, router_id: str) -> Rout
     for node in settings.mikrotik_nodes:
         if node.id == router_id:
             return _node_or_fault(node, settings, ENVIRONMENT)
-    row = await get(conn, router_id)
+    row = await get(conn, router_id, dry_run=settings.relay_dry_run)
     if row is None:
         raise RouterNotFound(f"there is no router {router_id}")
     return _row_or_fault(row, Sealer(settings.relay_master_key), settings)
 
 
-async def list_all(conn: TrioConnection) -> Sequence[StoredRouter]:
+async def list_all(conn: TrioConnection, *, dry_run: bool = False) -> Sequence[StoredRouter]:
     """ROUTERS_MAX at most; that there are more is said in the log."""
-    found = await conn.fetch(_LIST, {"limit": ROUTERS_MAX + 1}, row=StoredRouter)
+    found = await conn.fetch(_LIST, {"limit": ROUTERS_MAX + 1, "dry_run": dry_run}, row=StoredRouter)
     if len(found) > ROUTERS_MAX:
         log.error("registry.too_many", known=ROUTERS_MAX, first_unknown=found[ROUTERS_MAX].id)
     return found[:ROUTERS_MAX]
 
 
-async def get(conn: TrioConnection, router_id: str) -> StoredRouter | None:
-    return await conn.fetch_one(_GET, {"id": router_id}, row=StoredRouter)
+async def get(conn: TrioConnection, router_id: str, *, dry_run: bool = False) -> StoredRouter | None:
+    return await conn.fetch_one(_GET, {"id": router_id, "dry_run": dry_run}, row=StoredRouter)
 
 
-async def put(conn: TrioConnection, router: NewRouter, sealer: Sealer) -> bool:
-    """Register a router, or change how it is reached; whether it is a new one. Raise SealingUnavailable rather than store a password."""
+async def put(conn: TrioConnection, router: NewRouter, sealer: Sealer, *, dry_run: bool = False) -> bool:
+    """Register a router, or change how it is reached; whether it is a new one. Raise SealingUnavailable rather than store a password.
+
+    Who only pretends changes nothing of one that is there.
+    """
     sealed = None if router.password is None else sealer.seal(router.password, about=password_of(router.id))
     row = await conn.fetch_one(
         _PUT,
@@ -148,15 +156,15 @@ async def put(conn: TrioConnection, router: NewRouter, sealer: Sealer) -> bool:
             "username": router.user,
             "password_sealed": sealed,
             "timeout_ms": router.timeout_ms,
+            "dry_run": dry_run,
         },
     )
-    assert row is not None
-    return bool(row[0])
+    return row is not None and bool(row[0])
 
 
-async def remove(conn: TrioConnection, router_id: str) -> None:
+async def remove(conn: TrioConnection, router_id: str, *, dry_run: bool = False) -> None:
     """Raise RouterNotFound. What is said of it in MIKROTIK_NODES stays."""
-    if await conn.run(_REMOVE, {"id": router_id}) == 0:
+    if await conn.run(_REMOVE, {"id": router_id, "dry_run": dry_run}) == 0:
         raise RouterNotFound(f"there is no router {router_id} in the database")
 
 

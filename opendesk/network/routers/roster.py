@@ -60,6 +60,12 @@ class Roster:
         driven = self._driven.get(router_id)
         return None if driven is None else driven.worker
 
+    def wake(self, host: str) -> None:
+        """Those that are reached there."""
+        for driven in self._driven.values():
+            if driven.worker.spec.host == host:
+                driven.worker.wake()
+
     def rooms(self) -> Mapping[str, int]:
         return _Rooms(self._driven)
 

@@ -41,7 +41,7 @@ _LEASE: Final = f"""
     SELECT id, %(node)s, clock_timestamp() + %(ttl_s)s * interval '1 second' FROM unnest(%(ids)s::text[]) AS id ORDER BY id
         ON CONFLICT (router_id) DO UPDATE SET leased_by = excluded.leased_by, leased_until = excluded.leased_until
      WHERE s.leased_by = excluded.leased_by OR s.leased_until < clock_timestamp()
- RETURNING router_id, failures, resets, target, moved, -{_since("s.open_until")} AS open_left_s, {_since("s.last_contact_at")} AS contact_ago_s,
+ RETURNING router_id, failures, resets, target, moved, refused, -{_since("s.open_until")} AS open_left_s, {_since("s.last_contact_at")} AS contact_ago_s,
            {_since("s.booted_at")} AS booted_ago_s, identity, version, last_error, {_since("s.last_error_at")} AS error_ago_s
 """
 _GIVE_UP: Final = f"""
@@ -56,15 +56,15 @@ _GIVE_UP: Final = f"""
 """
 _WRITE: Final = """
     WITH said AS MATERIALIZED (
-        SELECT * FROM unnest(%(ids)s::text[], %(failures)s::int[], %(target)s::text[], %(moved)s::bool[], %(open_left_s)s::float8[], %(contact_ago_s)s::float8[],
+        SELECT * FROM unnest(%(ids)s::text[], %(failures)s::int[], %(target)s::text[], %(moved)s::bool[], %(refused)s::bool[], %(open_left_s)s::float8[], %(contact_ago_s)s::float8[],
                              %(booted_ago_s)s::float8[], %(identity)s::text[], %(version)s::text[], %(error)s::text[],
                              %(error_ago_s)s::float8[])
-               AS t (id, failures, target, moved, open_left_s, contact_ago_s, booted_ago_s, identity, version, error, error_ago_s)
+               AS t (id, failures, target, moved, refused, open_left_s, contact_ago_s, booted_ago_s, identity, version, error, error_ago_s)
     ), mine AS MATERIALIZED (
         SELECT router_id FROM router_states WHERE router_id = ANY (%(ids)s) AND leased_by = %(node)s ORDER BY router_id FOR UPDATE
     )
     UPDATE router_states s
-       SET failures = said.failures, target = said.target, moved = said.moved,
+       SET failures = said.failures, target = said.target, moved = said.moved, refused = said.refused,
            open_until = clock_timestamp() + said.open_left_s * interval '1 second',
            last_contact_at = clock_timestamp() - said.contact_ago_s * interval '1 second',
            booted_at = clock_timestamp() - said.booted_ago_s * interval '1 second',
@@ -75,7 +75,7 @@ _WRITE: Final = """
 _READ: Final = f"""
     SELECT router_id, CASE WHEN leased_until > clock_timestamp() THEN leased_by END AS node, failures, {_near("open_until")} AS open_until,
            coalesce(open_until <= clock_timestamp(), false) AS is_due, {_near("last_contact_at")} AS last_contact_at,
-           {_near("booted_at")} AS booted_at, identity, version, last_error, {_near("last_error_at")} AS last_error_at, clock_timestamp() AS now
+           {_near("booted_at")} AS booted_at, identity, version, refused, last_error, {_near("last_error_at")} AS last_error_at, clock_timestamp() AS now
       FROM router_states WHERE router_id = ANY (%(ids)s)
 """
 _CIRCUIT_OPEN: Final = "SELECT open_until IS NOT NULL FROM router_states WHERE router_id = %(id)s"
@@ -100,6 +100,7 @@ class Lease:
     resets: int
     target: str | None
     moved: bool
+    refused: bool
     open_left_s: float | None
     contact_ago_s: float | None
     booted_ago_s: float | None
@@ -122,6 +123,7 @@ class Lease:
             booted_s=_minus(now_s, self.booted_ago_s),
             target=self.target,
             moved=self.moved,
+            refused=self.refused,
             identity=self.identity,
             version=self.version,
             error=self.last_error,
@@ -142,6 +144,7 @@ class StoredState:
     booted_at: datetime | None = None
     identity: str | None = None
     version: str | None = None
+    refused: bool = False
     last_error: str | None = None
     last_error_at: datetime | None = None
     now: datetime | None = None  # when it was read
@@ -166,6 +169,7 @@ async def write(conn: TrioConnection, node: UUID, healths: Mapping[str, Health],
         "failures": [health.breaker.failures for health in told],
         "target": [health.target for health in told],
         "moved": [health.moved for health in told],
+        "refused": [health.refused for health in told],
         "open_left_s": [_ago(now_s, health.breaker.open_until_s, sign=-1) for health in told],
         "contact_ago_s": [_ago(now_s, health.contact_s) for health in told],
         "booted_ago_s": [_ago(now_s, health.booted_s) for health in told],

@@ -13,9 +13,11 @@ from opendesk.network.routers.states import StoredState, within
 from opendesk.network.routers.worker import MAX_AT_ONCE, Worker
 
 Circuit = Literal["closed", "open", "half-open"]
+MikStatus = Literal["ONLINE", "UNREACHABLE", "AUTH_FAILED", "UNKNOWN"]
 CLOSED: Final = "closed"
 OPEN: Final = "open"
 HALF_OPEN: Final = "half-open"
+UNKNOWN: Final = "UNKNOWN"
 
 
 @frozen(kw_only=True)
@@ -47,6 +49,7 @@ class RouterStatus:
     node: UUID | None  # which daemon drives it
     breaker: BreakerStatus
     lane: LaneStatus | None
+    mik_status: MikStatus
     last_contact_at: datetime | None
     booted_at: datetime | None
     identity: str | None
@@ -69,6 +72,7 @@ def status_of(spec: RouterSpec, stored: StoredState | None, worker: Worker | Non
         node=stored.node,
         breaker=BreakerStatus(state=_circuit(seen), failures=seen.failures, open_until=seen.open_until),
         lane=None if worker is None else _lane(worker),
+        mik_status=_mik_status(seen),
         last_contact_at=seen.last_contact_at,
         booted_at=seen.booted_at,
         identity=seen.identity,
@@ -82,6 +86,15 @@ def _circuit(state: StoredState) -> Circuit:
     if state.open_until is None:
         return CLOSED
     return HALF_OPEN if state.is_due else OPEN
+
+
+def _mik_status(state: StoredState) -> MikStatus:
+    """By what came of the last try."""
+    if state.refused:
+        return "AUTH_FAILED"
+    if state.failures or state.open_until is not None:
+        return "UNREACHABLE"
+    return UNKNOWN if state.last_contact_at is None else "ONLINE"
 
 
 def _lane(worker: Worker) -> LaneStatus:
@@ -108,6 +121,7 @@ def _as_of_now(stored: StoredState, health: Health) -> StoredState:
         booted_at=at(health.booted_s),
         identity=health.identity,
         version=health.version,
+        refused=health.refused,
         last_error=health.error,
         last_error_at=at(health.error_s),
     )

@@ -14,9 +14,9 @@ import structlog
 import trio
 
 from opendesk.network.backoff import pause_s
-from opendesk.network.routeros.errors import TimedOut, Trap
+from opendesk.network.routeros.errors import LoginRefused, TimedOut, Trap
 from opendesk.network.routers.blame import Blame
-from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable
+from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable, TunnelSilent
 from opendesk.network.routers.health import Health
 from opendesk.network.routers.link import DIAL_FAILURES, FAILURES, Api, Connect, is_gone_within, look, target_of
 from opendesk.network.routers.places import Places
@@ -48,6 +48,13 @@ DIAL_TIMEOUTS: Final = 3
 # Routers whose circuits opened together aren't probed together: each up to this part of the recovery time later.
 PROBE_SPREAD: Final = 0.1
 
+# Who is told of a tunnel that is heard of again is woken; this is for what got lost.
+SILENCE_LOOK_S: Final = 30.0
+
+
+def _never(_host: str) -> float | None:
+    return None
+
 
 @define
 class Hooks:
@@ -57,6 +64,7 @@ class Hooks:
     lane_opened: Callable[[str], None]
     rebooted: Callable[[str], Awaitable[None]]
     jitter: Callable[[], float]  # 0…1
+    silent_for: Callable[[str], float | None] = _never  # of a host behind a tunnel: seconds, if they are too many
 
 
 @define(eq=False)
@@ -85,9 +93,14 @@ class Worker:
         return self._api is not None
 
     @property
+    def silent_s(self) -> float | None:
+        """For how long nothing has been heard of its tunnel, if that is too long to try."""
+        return self._hooks.silent_for(self.spec.host)
+
+    @property
     def room(self) -> int:
-        """How many jobs more it takes: none while its circuit isn't closed."""
-        if self._is_stopped or not self.health.breaker.is_closed:
+        """How many jobs more it takes: none while its circuit isn't closed, or its tunnel is silent."""
+        if self._is_stopped or not self.health.breaker.is_closed or self.silent_s is not None:
             return 0
         return max(0, MAX_AT_ONCE - self.places.holders)
 
@@ -102,7 +115,7 @@ class Worker:
                 self._hooks.lane_opened(self.spec.id)
 
     async def use(self, act: Callable[[Api], Awaitable[T]]) -> T:
-        """Do something with the router. Raise CircuitOpen, RouterUnavailable, or what `act` raises (a Trap is an answer, too).
+        """Do something with the router. Raise CircuitOpen, RouterUnavailable (TunnelSilent), or what `act` raises (a Trap is an answer, too).
 
         It waits for a connection while one is being made. When this daemon may no longer drive the router, `act` is cancelled.
         """
@@ -119,6 +132,14 @@ class Worker:
         """By hand: somebody has mended the router."""
         self._become(evolve(self.health, breaker=self.health.breaker.reset()))
         self._wanted.set()
+
+    def wake(self) -> None:
+        """Its tunnel is heard of again: an open circuit is tried now, and who waits for room has it."""
+        self.health = evolve(self.health, breaker=self.health.breaker.due(trio.current_time()))
+        self._tries = 0
+        self._wanted.set()
+        if self.room:
+            self._hooks.lane_opened(self.spec.id)
 
     def stop(self) -> None:
         """At once, without a checkpoint: nothing more is sent from here. `run` is cancelled besides."""
@@ -159,11 +180,13 @@ class Worker:
             with trio.move_on_after(self._wait_s()):
                 await self._wanted.wait()
             self._wanted = trio.Event()
-            if self.health.breaker.may_try(trio.current_time()):
+            if self.silent_s is None and self.health.breaker.may_try(trio.current_time()):
                 return
 
     def _wait_s(self) -> float:
         breaker = self.health.breaker
+        if self.silent_s is not None:
+            return SILENCE_LOOK_S
         if breaker.open_until_s is not None:
             spread_s = breaker.recovery_s * PROBE_SPREAD * self._hooks.jitter()
             return max(0.0, breaker.open_until_s - trio.current_time()) + spread_s
@@ -240,6 +263,8 @@ class Worker:
             raise self._unavailable(TAKEN_OVER)
         if not (breaker := self.health.breaker).is_closed:
             raise CircuitOpen(f"router {self.spec.id} failed {breaker.failures} times: {self.health.error}")
+        if (silent_s := self.silent_s) is not None:
+            raise TunnelSilent(f"router {self.spec.id}: nothing was heard of its tunnel for {silent_s:.0f} s")
         if self._api is None:
             self._wanted.set()
             await self._tried.wait()
@@ -271,7 +296,8 @@ class Worker:
         if self._is_stopped:
             return  # that is our own doing
         was_closed = self.health.breaker.is_closed
-        self._become(self.health.failed(str(error) or repr(error), trio.current_time()))
+        is_refusal = isinstance(error, LoginRefused)
+        self._become(self.health.failed(str(error) or repr(error), trio.current_time(), refused=is_refusal))
         breaker = self.health.breaker
         if was_closed and not breaker.is_closed:
             log.warning("router.circuit_opened", router=self.spec.id, failures=breaker.failures, error=repr(error))

@@ -10,6 +10,7 @@ CREATE TABLE opendesk.routers (
     username        text CHECK (length(username) BETWEEN 1 AND 64),
     password_sealed bytea,
     timeout_ms      integer CHECK (timeout_ms BETWEEN 1 AND 120000),
+    dry_run         boolean NOT NULL DEFAULT false,   -- registered by a daemon that only pretends: no other sees it
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
     CHECK (tls OR tls_sha256 IS NULL),
@@ -39,6 +40,7 @@ CREATE TABLE opendesk.router_states (
     booted_at       timestamptz,
     identity        text,
     version         text,
+    refused         boolean NOT NULL DEFAULT false,   -- it let nobody in when it was last tried
     last_error      text,
     last_error_at   timestamptz
 ) WITH (fillfactor = 50);

@@ -286,6 +286,21 @@ async def test_an_open_circuit_is_told_at_once_and_the_job_waits_for_it(conninfo
         assert held(router) == open_for("1")
 
 
+async def test_a_silent_tunnel_is_told_at_once_and_the_job_waits_for_it(conninfo: str) -> None:
+    router, silent = aged_router(), {"127.0.0.1": 301.0}
+    async with behind(conninfo, router) as net:
+        fleet = net.services.network.fleet
+        fleet.silent_for = silent.get
+        answer = await net.authorize()
+        assert refused(answer) == (503, "ROUTER_UNAVAILABLE")
+        assert answer.headers["retry-after"]
+        assert held(router) == NOTHING
+        silent.clear()
+        fleet.tunnel_came_back("127.0.0.1")
+        assert (await net.job_is(answer.json()["jobId"], "done"))["attempts"] == 1
+        assert held(router) == open_for("1")
+
+
 async def test_a_slow_router_is_pending_and_the_job_ends_later(conninfo: str) -> None:
     router = aged_router()
     async with behind(conninfo, router, RELAY_ACTION_TIMEOUT_MS="100") as net:

@@ -18,7 +18,7 @@ from opendesk.network.hotspots.plan import Conflict
 from opendesk.network.hotspots.work import Kind, Work
 from opendesk.network.jobs.shapes import Again, Dead, Done, Job, Outcome
 from opendesk.network.routeros.errors import TooMuch, Trap
-from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable
+from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable, TunnelSilent
 from opendesk.ops.audit import Audit
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.pool import Pool
@@ -91,9 +91,10 @@ async def test_a_router_that_another_drives_is_too_early_and_not_told_of(bench: 
     ("fault", "told"),
     [
         (CircuitOpen("five times"), "CIRCUIT_OPEN: five times"),
+        (TunnelSilent("for 301 s"), "ROUTER_UNAVAILABLE: for 301 s"),
         (OperationalError("the database is away"), "DATABASE_UNAVAILABLE: the database is away"),
     ],
-    ids=["an open circuit", "a database that is away"],
+    ids=["an open circuit", "a silent tunnel", "a database that is away"],
 )
 async def test_what_is_no_fault_of_the_router_uses_no_attempt(bench: Bench, fault: Exception, told: str) -> None:
     outcome = await bench.does(AUTHORIZE, fault)

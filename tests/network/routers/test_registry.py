@@ -273,3 +273,38 @@ async def test_of_two_of_one_name_the_environments_counts(conn: TrioConnection) 
     }
     assert specs["r1"].password == Secret("env")
     assert specs["r1"].timeout_s == 0.7
+
+
+# ---- what was only pretended
+
+
+DRY = Settings(relay_master_key=(NEW,), relay_dry_run=True)
+
+
+async def test_what_was_pretended_is_seen_only_by_who_pretends(conn: TrioConnection) -> None:
+    assert await registry.put(conn, NewRouter(id="r1", host="h"), Sealer(()), dry_run=True)
+    assert await registry.load(conn, SETTINGS) == {}
+    assert set(await registry.load(conn, DRY)) == {"r1"}
+    with pytest.raises(RouterNotFound):
+        await registry.find(conn, SETTINGS, "r1")
+    assert (await registry.find(conn, DRY, "r1")).host == "h"
+    with pytest.raises(RouterNotFound):
+        await registry.remove(conn, "r1")
+    await registry.remove(conn, "r1", dry_run=True)
+    assert await registry.load(conn, DRY) == {}
+
+
+async def test_who_pretends_changes_nothing_of_a_router_that_is_there(conn: TrioConnection) -> None:
+    await put(conn)
+    assert not await registry.put(conn, NewRouter(id="r1", host="other"), Sealer(()), dry_run=True)
+    assert (await spec_of(conn)).host == "10.0.0.1"
+    with pytest.raises(RouterNotFound):
+        await registry.remove(conn, "r1", dry_run=True)
+    assert (await registry.find(conn, DRY, "r1")).host == "10.0.0.1"
+
+
+async def test_a_router_that_was_pretended_becomes_one_that_is_there(conn: TrioConnection) -> None:
+    await registry.put(conn, NewRouter(id="r1", host="h"), Sealer(()), dry_run=True)
+    await put(conn)
+    assert (await spec_of(conn)).host == "10.0.0.1"
+    assert not await registry.put(conn, NewRouter(id="r1", host="h"), Sealer(()), dry_run=True)

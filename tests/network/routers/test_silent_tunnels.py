@@ -1,0 +1,165 @@
+"""A router whose tunnel has been silent for too long is left alone, and tried at once when it is heard of again."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from attrs import define, evolve, field
+import pytest
+import trio
+from trio.testing import MockClock
+
+from opendesk.network.routeros.session import Result
+from opendesk.network.routers.breaker import Breaker
+from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable, TunnelSilent
+from opendesk.network.routers.health import Health
+from opendesk.network.routers.link import Api
+from opendesk.network.routers.states import StoredState
+from opendesk.network.routers.status import status_of
+from opendesk.network.routers.worker import Worker
+from opendesk.postgres.driver import TrioConnection
+from tests.network.routers.fake_routers import LIMIT, PING, RECOVERY_S, FakeRouter, Heard, spec_of
+from tests.network.routers.fleets import Net, fleet_on, register, settings_of, until
+
+HOST = spec_of().host
+
+
+@define(eq=False)
+class Tunnels:
+    """Seconds of silence, by host."""
+
+    silent: dict[str, float] = field(factory=dict)
+
+    def worker_of(self, router: FakeRouter, heard: Heard | None = None) -> Worker:
+        health = Health(breaker=Breaker(limit=LIMIT, recovery_s=RECOVERY_S))
+        hooks = evolve((heard or Heard()).hooks(), silent_for=self.silent.get)
+        return Worker(spec_of(), health, router.connect, hooks)
+
+
+async def ping(api: Api) -> Result:
+    return await api.run(PING)
+
+
+@asynccontextmanager
+async def running(worker: Worker) -> AsyncIterator[Worker]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run)
+        yield worker
+        nursery.cancel_scope.cancel()
+
+
+async def test_nothing_is_dialled_and_no_job_taken_while_it_is_silent(autojump_clock: MockClock) -> None:
+    router, tunnels = FakeRouter(), Tunnels({HOST: 301.0})
+    async with running(tunnels.worker_of(router)) as worker:
+        await trio.sleep(3600)
+        assert (router.dialled, worker.room) == (0, 0)
+        with pytest.raises(TunnelSilent, match="301 s"):
+            await worker.use(ping)
+        assert worker.health.breaker.failures == 0
+
+
+async def test_heard_of_again_it_is_dialled_at_once_and_takes_jobs(autojump_clock: MockClock) -> None:
+    router, tunnels, heard = FakeRouter(), Tunnels({HOST: 301.0}), Heard()
+    async with running(tunnels.worker_of(router, heard)) as worker:
+        await trio.sleep(100)
+        before_s = trio.current_time()
+        tunnels.silent.clear()
+        worker.wake()
+        await worker.use(ping)
+        assert trio.current_time() == before_s
+        assert worker.room > 0
+        assert heard.opened == ["r1"]
+
+
+async def test_a_word_that_got_lost_costs_half_a_minute(autojump_clock: MockClock) -> None:
+    router, tunnels = FakeRouter(), Tunnels({HOST: 301.0})
+    async with running(tunnels.worker_of(router)):
+        await trio.sleep(100)
+        tunnels.silent.clear()
+        await trio.sleep(31)
+        assert router.dialled == 1
+
+
+async def test_a_circuit_that_opened_meanwhile_is_tried_at_once_and_not_before(autojump_clock: MockClock) -> None:
+    router, tunnels, heard = FakeRouter(mood="refusing"), Tunnels(), Heard()
+    async with running(tunnels.worker_of(router, heard)) as worker:
+        while worker.health.breaker.is_closed:
+            with pytest.raises(RouterUnavailable):
+                await worker.use(ping)
+        tunnels.silent[HOST] = 400.0
+        dialled = router.dialled
+        await trio.sleep(10 * RECOVERY_S)
+        assert router.dialled == dialled
+        router.mood = "well"
+        worker.health = evolve(worker.health, breaker=worker.health.breaker.failed(trio.current_time()))
+        tunnels.silent.clear()
+        worker.wake()
+        await trio.testing.wait_all_tasks_blocked()
+        assert worker.health.breaker.is_closed
+        assert heard.opened == ["r1"]
+
+
+async def test_woken_without_a_reason_a_shut_circuit_still_lets_only_one_try(autojump_clock: MockClock) -> None:
+    router, tunnels = FakeRouter(mood="refusing"), Tunnels()
+    async with running(tunnels.worker_of(router)) as worker:
+        while worker.health.breaker.is_closed:
+            with pytest.raises(RouterUnavailable):
+                await worker.use(ping)
+        dialled = router.dialled
+        worker.wake()
+        await trio.testing.wait_all_tasks_blocked()
+        assert router.dialled == dialled + 1
+        with pytest.raises(CircuitOpen):
+            await worker.use(ping)
+        await trio.sleep(RECOVERY_S / 2)
+        assert router.dialled == dialled + 1
+
+
+async def test_a_fleet_wakes_the_router_behind_the_tunnel_that_came_back(conninfo: str, conn: TrioConnection) -> None:
+    net, silent = Net(), {"10.200.0.2": 999.0}
+    net.add("10.200.0.2")
+    await register(conn, "bus-1", host="10.200.0.2")
+    async with fleet_on(conninfo, net) as on:
+        on.fleet.silent_for = silent.get
+        await until(lambda: on.fleet.get("bus-1") is not None)
+        assert on.fleet.silent_here("bus-1")
+        assert "bus-1" not in on.fleet.open_lanes()
+        silent.clear()
+        on.fleet.tunnel_came_back("10.200.0.2")
+        assert (await on.worker("bus-1")).room > 0
+        assert on.opened
+        assert await on.fleet.mik_status(conn, "bus-1") == "ONLINE"
+
+
+async def test_who_lets_nobody_in_is_told_from_who_is_not_there(conninfo: str, conn: TrioConnection) -> None:
+    net = Net()
+    for host, mood in (("locked", "lockout"), ("gone", "refusing")):
+        net.add(host, mood)
+        await register(conn, host)
+    async with fleet_on(conninfo, net) as on:
+        await until(lambda: all((w := on.fleet.get(h)) is not None and w.health.error for h in ("locked", "gone")))
+        told = {name: await on.fleet.mik_status(conn, name) for name in ("locked", "gone", "nobody")}
+    assert told == {"locked": "AUTH_FAILED", "gone": "UNREACHABLE", "nobody": "UNKNOWN"}
+    # What another daemon reads of it.
+    (row,) = await conn.fetch("SELECT refused FROM router_states WHERE router_id = 'locked'")
+    assert row[0]
+
+
+def test_a_router_that_let_us_in_again_is_refused_no_more() -> None:
+    health = Health(breaker=Breaker(limit=LIMIT, recovery_s=RECOVERY_S)).failed("no", 1.0, refused=True)
+    assert health.refused
+    assert not health.answered(2.0).refused
+    assert not health.failed("gone", 3.0).refused
+
+
+def test_of_a_router_that_was_never_tried_nothing_is_known() -> None:
+    assert status_of(spec_of(), None, None).mik_status == "UNKNOWN"
+    assert status_of(spec_of(), StoredState(router_id="r1", failures=2), None).mik_status == "UNREACHABLE"
+
+
+async def test_in_a_dry_run_no_tunnel_keeps_a_router(conninfo: str, conn: TrioConnection) -> None:
+    await register(conn, "r1")
+    async with fleet_on(conninfo, Net(), settings_of(relay_dry_run=True)) as on:
+        on.fleet.silent_for = lambda _host: 999.0
+        await until(lambda: "dry run/r1" in on.fleet.open_lanes())
+        assert not on.fleet.silent_here("r1")
+        assert await on.fleet.mik_status(conn, "r1") == "UNKNOWN"
