@@ -9,11 +9,16 @@ from uuid import uuid4
 
 from attrs import frozen
 import structlog
+import trio
 
 from opendesk.limits import counted_as
 from opendesk.network.access import RelayAccess
 from opendesk.network.figures import NetworkFigures
 from opendesk.network.parts import Network, network
+from opendesk.network.routeros.client import connect as connect_router
+from opendesk.network.routers.link import Connect
+from opendesk.network.tunnels.figures import TunnelFigures
+from opendesk.network.tunnels.wg import Run
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
@@ -80,6 +85,8 @@ async def wire(
     *,
     listen: Callable[[], Awaitable[TrioConnection]],
     ready: Callable[[], Awaitable[Mapping[str, bool]]],
+    connect: Connect = connect_router,
+    run_process: Run = trio.run_process,
 ) -> Services:
     """Calls take their connections from `pool`, heartbeats, timers and looks at sessions theirs from `upkeep`, routers from `jobs`.
 
@@ -115,7 +122,10 @@ async def wire(
         jobs=jobs,
         listen=listen,
         figures=NetworkFigures(metrics),
+        tunnel_figures=TunnelFigures(metrics),
         check_may_see=shown.check_may_see,
+        connect=connect,
+        run_process=run_process,
     )
     await behind.fleet.read_registry()  # before anybody asks for a router
     calls = all_endpoints(

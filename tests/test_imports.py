@@ -38,7 +38,8 @@ PURE = {
         "events.types",
         "events.machine",
     ),
-    "network.tunnels": ("dump", "keys", "plan"),
+    "network.tunnels": ("arguments", "changes", "dump", "keys", "plan", "prefixes"),
+    "settings": ("addresses", "secret", "values"),
 }
 PURE_MODULES = {f"opendesk.{room}.{name}" for room, names in PURE.items() for name in names} | {"opendesk.limits"}
 # Of others: attrs is declarations, and msgspec too (it reads and writes JSON, without a socket or a clock, and is both stricter and faster

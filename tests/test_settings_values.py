@@ -92,7 +92,7 @@ REFUSED: dict[str, list[str]] = {
     "MIKROTIK_PASS": ["\udcff"],
     "RELAY_TECH_USER": ["a\0b"],
     "RELAY_TECH_PASS": ["\udcff"],
-    "WG_INTERFACE": ["a/b", "sixteen-letters-", "wg 0"],
+    "WG_INTERFACE": ["a/b", "sixteen-letters-", "wg 0", "-f", "all", "interfaces", ".", ".."],
     "WG_VPS_PUBLIC_KEY": ["x", KEY[:-1]],
     "WG_VPS_ENDPOINT": ["host", "host:0", ":1", "2001:db8::1:51820", "host:port"],
     "WG_TUNNEL_POOL": ["10.200.0.1/16", "10.0.0.0/8,10.1.0.0/16"],

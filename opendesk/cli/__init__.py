@@ -9,7 +9,22 @@ from typing import Final
 import click
 
 # Each command, and the module that has it under the same name.
-COMMANDS: Final = ("serve", "demo", "migrate", "admin", "wallet", "ledger", "router", "jobs", "simulate", "settings")
+COMMANDS: Final = (
+    "serve",
+    "demo",
+    "migrate",
+    "admin",
+    "wallet",
+    "ledger",
+    "router",
+    "tunnel",
+    "jobs",
+    "import",
+    "simulate",
+    "settings",
+)
+# A word of Python's is no module's name, nor a function's.
+_NAMES: Final = {"import": "import_"}
 
 
 class Commands(click.Group):
@@ -21,7 +36,8 @@ class Commands(click.Group):
     def get_command(self, _context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"opendesk.cli.{name}"), name)
+        known_as = _NAMES.get(name, name)
+        command = getattr(importlib.import_module(f"opendesk.cli.{known_as}"), known_as)
         assert isinstance(command, click.Command)
         return command
 

@@ -16,6 +16,7 @@ from opendesk.ops import logging
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import EmbeddedError
 from opendesk.postgres.migrate import MigrationError
+from opendesk.postgres.pool import Pool
 from opendesk.settings import Settings, SettingsError, load
 from opendesk.web.reading import structure_body
 
@@ -85,7 +86,17 @@ def checked(cls: type[T], **given: object) -> T:
 
 
 def with_connection(settings: Settings, work: Callable[[TrioConnection], Awaitable[T]]) -> T:
-    """Run `work` on a connection to the daemon's database; what is expected to go wrong is one line.
+    """Run `work` on a connection to the daemon's database, as `with_database` does."""
+
+    async def on_one(pool: Pool, _conninfo: str) -> T:
+        async with pool.connection() as conn:
+            return await work(conn)
+
+    return with_database(settings, on_one)
+
+
+def with_database(settings: Settings, work: Callable[[Pool, str], Awaitable[T]]) -> T:
+    """Run `work` on the daemon's database, given a pool and the conninfo; what is expected to go wrong is one line.
 
     An embedded database that nobody serves from is brought up to date before; any other must be.
     """
@@ -94,8 +105,8 @@ def with_connection(settings: Settings, work: Callable[[TrioConnection], Awaitab
     async def connected() -> T:
         async with database.command_database(settings) as conninfo:
             await database.make_ready_for_command(conninfo, settings)
-            async with database.open_pool(conninfo, settings) as pool, pool.connection() as conn:
-                return await work(conn)
+            async with database.open_pool(conninfo, settings) as pool:
+                return await work(pool, conninfo)
 
     with plain_failures():
         return trio.run(connected)

@@ -193,10 +193,12 @@ def rekey(context: click.Context, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(to_wire(done)))
     else:
-        say(f"{done.resealed} passwords sealed anew")
+        say(f"{done.resealed} secrets sealed anew")
         for router_id in done.unopened:
             say(f"router {router_id}: no key of RELAY_MASTER_KEY opens its password: add it again", err=True)
-    if done.unopened:
+        for device_id in done.unopened_devices:
+            say(f"device {device_id}: no key of RELAY_MASTER_KEY opens its preshared key: register it again", err=True)
+    if done.unopened or done.unopened_devices:
         sys.exit(EXIT_FAILED)
 
 

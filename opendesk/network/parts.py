@@ -6,6 +6,7 @@ from typing import Final
 from uuid import uuid4
 
 from attrs import frozen
+import trio
 
 from opendesk.network import overview_api, relay_api, upkeep
 from opendesk.network.figures import NetworkFigures
@@ -17,7 +18,17 @@ from opendesk.network.hotspots.work import Kind, Work
 from opendesk.network.jobs import Retries, add_many
 from opendesk.network.jobs.runner import Runner, Terms
 from opendesk.network.jobs.waiting import Waiters
+from opendesk.network.routeros.client import connect as connect_router
 from opendesk.network.routers.fleet import Fleet
+from opendesk.network.routers.link import Connect
+from opendesk.network.routers.sealing import Sealer
+from opendesk.network.tunnels import devices_api, peers_api, scripts_api, setup_api
+from opendesk.network.tunnels.figures import TunnelFigures
+from opendesk.network.tunnels.reconcile import Terms as TunnelTerms
+from opendesk.network.tunnels.reconcile import Tunnels
+from opendesk.network.tunnels.registering import Registering
+from opendesk.network.tunnels.setting_up import SettingUp
+from opendesk.network.tunnels.wg import Run, Wg
 from opendesk.ops.audit import Audit
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
@@ -37,6 +48,7 @@ class Network:
     """`fleet` outlives `services`: jobs that are nearly done still need their routers."""
 
     fleet: Fleet
+    tunnels: Tunnels
     services: Mapping[str, Service]
     endpoints: tuple[Endpoint, ...]
 
@@ -48,18 +60,28 @@ def network(
     jobs: Pool,
     listen: Callable[[], Awaitable[TrioConnection]],
     figures: NetworkFigures,
+    tunnel_figures: TunnelFigures,
     check_may_see: Callable[[WebRequest], None],
+    connect: Connect = connect_router,
+    run_process: Run = trio.run_process,
 ) -> Network:
-    """Calls take their connections from `pool`, jobs and routers theirs from `jobs`: neither waits for a crowd of the other's."""
+    """Calls take their connections from `pool`, jobs and routers theirs from `jobs`: neither waits for a crowd of the other's.
+
+    `connect` dials routers, and `run_process` runs `wg`.
+    """
     audit, waiters = Audit(figures.audited), Waiters(jobs)
-    fleet = Fleet(jobs, listen, settings, uuid4())
+    fleet = Fleet(jobs, listen, settings, uuid4(), connect)
     executor = Executor(jobs, fleet, audit, figures)
     runner = Runner(jobs, listen, fleet.node, _terms(settings), executor, waiters)
     fleet.lane_opened, fleet.gone = runner.wake, figures.forget_router
     restoring: Gathering[str, None] = Gathering(partial(_restore, jobs), RESTORED_TOGETHER)
     fleet.on_reboot = restoring.ask  # of a dry run none reboots
     actions = Actions(pool, fleet, waiters, audit, settings.relay_action_timeout_ms / 1000)
+    tunnels = _tunnels(settings, jobs, listen, tunnel_figures, run_process)
+    fleet.silent_for, tunnels.came_back = tunnels.offline_for, fleet.tunnel_came_back
+    registering, setting_up = Registering(pool, settings, tunnels), SettingUp(pool, listen, settings, connect)
     services: dict[str, Service] = {
+        "tunnels": tunnels.run,
         "jobs": runner.run,
         "job_figures": partial(upkeep.keep_figures, jobs, figures),
         "network_retention": partial(upkeep.retention, jobs),
@@ -67,9 +89,24 @@ def network(
     endpoints = (
         *hotspots.endpoints(actions),
         *overview_api.endpoints(fleet),
+        *devices_api.endpoints(devices_api.Devices(pool, registering, fleet, audit, settings)),
+        *scripts_api.endpoints(scripts_api.Scripts(registering, audit, settings)),
+        *setup_api.endpoints(setup_api.Setup(pool, registering, setting_up, audit, settings)),
+        *peers_api.endpoints(peers_api.Peers(pool, registering, audit, settings)),
         *relay_api.endpoints(relay_api.RelayPages(figures, check_may_see)),
     )
-    return Network(fleet, services, endpoints)
+    return Network(fleet, tunnels, services, endpoints)
+
+
+def _tunnels(
+    settings: Settings,
+    pool: Pool,
+    listen: Callable[[], Awaitable[TrioConnection]],
+    figures: TunnelFigures,
+    run_process: Run,
+) -> Tunnels:
+    wg = None if settings.wg_interface is None else Wg(settings.wg_interface, run_process)
+    return Tunnels(pool, listen, wg, TunnelTerms.of(settings), Sealer(settings.relay_master_key), figures)
 
 
 async def _restore(pool: Pool, routers: Sequence[str]) -> list[None]:

@@ -15,4 +15,5 @@ GRANT SELECT, INSERT, UPDATE ON opendesk.users, opendesk.hosts, opendesk.pcs, op
 -- What is forgotten in time.
 GRANT SELECT, INSERT, UPDATE, DELETE ON opendesk.login_attempts, opendesk.idempotency_keys, opendesk.relay_nodes,
       opendesk.stream_presence, opendesk.jobs, opendesk.relay_nonces, opendesk.routers, opendesk.router_states,
-      opendesk.hotspot_devices, opendesk.hotspot_grants TO :"role";
+      opendesk.hotspot_devices, opendesk.hotspot_grants, opendesk.tunnel_devices, opendesk.tunnel_prefixes, opendesk.tunnel_keys,
+      opendesk.tunnel_bindings TO :"role";

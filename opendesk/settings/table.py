@@ -191,7 +191,10 @@ class Settings:
     relay_breaker_failures: int = setting(integer(1, 1000), "5", "consecutive failures that open a router's circuit")
     relay_breaker_recovery_ms: int = setting(_MS, "60000", "how long before one trial call")
     wg_interface: str | None = setting(
-        pattern(r"[A-Za-z0-9_=+.-]{1,15}", "an interface's name, such as wg0"), None, "the WireGuard interface"
+        # Neither an option of `wg`'s, nor one of its words, nor a path of its own.
+        pattern(r"(?!-|(?:all|interfaces|\.{1,2})\Z)[A-Za-z0-9_=+.-]{1,15}", "an interface's name, such as wg0"),
+        None,
+        "the WireGuard interface",
     )
     wg_vps_public_key: str | None = setting(PUBLIC_KEY, None, "its public key")
     wg_vps_endpoint: str | None = setting(ENDPOINT, None, "host:port that routers dial")

@@ -9,15 +9,15 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 import quart
 from quart.globals import request_ctx
 from werkzeug import exceptions
+from werkzeug.routing import BaseConverter
 
 from opendesk.errors import BodyTooLarge, OpenDeskError
 from opendesk.web.endpoint import Endpoint, Reply
 from opendesk.web.http.exchange import WHOLE_BODY
+from opendesk.web.paths import Name, pattern
 from opendesk.web.problems import FIXED_HEADERS
 from opendesk.web.quart import LeanQuartTrio
 from opendesk.web.responder import MethodNotAllowed, Responder, unknown_path
-
-_UUID: Final = "[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 # The contract's; our server refuses longer ones before this, other servers may not.
 MAX_BODY: Final = 1024 * 1024
@@ -54,7 +54,7 @@ class Application:
 def make_app(endpoints: tuple[Endpoint, ...], responder: Responder) -> Application:
     app = LeanQuartTrio("opendesk")
     add_routes(app, endpoints, responder)
-    hot = tuple((e.method, _pattern(e.path), e) for e in endpoints if e.hot)
+    hot = tuple((e.method, pattern(e.path), e) for e in endpoints if e.hot)
     return Application(app, responder, hot)
 
 
@@ -71,8 +71,25 @@ def _add_route(app: quart.Quart, endpoint: Endpoint, responder: Responder) -> No
         request = responder.request(quart.request.scope, bytes(body))
         return _response(await responder.respond(endpoint, request, ids))
 
-    rule = re.sub(r"\{(\w+)\}", r"<\1>", endpoint.path)
-    app.add_url_rule(rule, endpoint.name, view, methods=[endpoint.method], provide_automatic_options=False)
+    app.add_url_rule(
+        _rule(app, endpoint), endpoint.name, view, methods=[endpoint.method], provide_automatic_options=False
+    )
+
+
+def _rule(app: quart.Quart, endpoint: Endpoint) -> str:
+    def parameter(match: re.Match[str]) -> str:
+        name = endpoint.names.get(match[1])
+        if name is None:
+            return f"<{match[1]}>"
+        app.url_map.converters[match[1]] = _converter(name)  # of this rule: the next may have another by this name
+        return f"<{match[1]}:{match[1]}>"
+
+    return re.sub(r"\{(\w+)\}", parameter, endpoint.path)
+
+
+def _converter(name: Name) -> type[BaseConverter]:
+    """The rest of a path may begin with a slash, which werkzeug's own `path` doesn't take."""
+    return type("Converter", (BaseConverter,), {"regex": name.pattern, "part_isolating": not name.takes_rest})
 
 
 def _add_refusals(app: quart.Quart, responder: Responder, routes: Mapping[str, str]) -> None:
@@ -127,7 +144,3 @@ def _response(reply: Reply) -> quart.Response:
     if reply.status != 204:  # noqa: PLR2004  # RFC 9110, section 8.6: No Content has no length
         response.headers.add("Content-Length", str(len(reply.body)))
     return response
-
-
-def _pattern(path: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\{(\w+)\}", rf"(?P<\1>{_UUID})", path))

@@ -14,7 +14,6 @@ from opendesk.errors import (
     Forbidden,
     Misfit,
     NetworkApiDisabled,
-    NotFound,
     OpenDeskError,
     Unauthenticated,
     ValidationFailed,
@@ -24,9 +23,9 @@ from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
 from opendesk.web.auth import Caller, Claims, Tokens, bearer
 from opendesk.web.idempotency import Guard, StoredAnswer
+from opendesk.web.paths import Name, ids_of, names_of
 from opendesk.web.reading import refused, structure_body, structure_query
 from opendesk.web.shares import Shares
-from opendesk.web.strict import parse_uuid
 from opendesk.web.wire import dump_json
 
 # A request id of the caller's is taken if it can do no harm in a log.
@@ -97,7 +96,7 @@ class Reply:
 
 @frozen
 class Call:
-    """One call, checked: who, which ids, what was sent."""
+    """One call, checked: who, which ids and names, what was sent."""
 
     request: WebRequest
     ids: Mapping[str, UUID]
@@ -105,6 +104,7 @@ class Call:
     query: Any
     claims: Claims | None
     user: Caller | None
+    names: Mapping[str, str] = field(factory=dict)
 
     @property
     def caller(self) -> Caller:
@@ -142,6 +142,8 @@ class Endpoint:
     errors: tuple[type[OpenDeskError], ...] = ()
     # After so long it is given up, where it waits for something slower than the database.
     limit_s: float | None = None
+    # Of its path's parameters those that aren't UUIDs.
+    names: Mapping[str, Name] = field(factory=dict)
     of_network: bool = field(init=False)  # for programs: asked for each call, hence kept
 
     @property
@@ -246,14 +248,8 @@ class Api:
 def _checked(
     endpoint: Endpoint, request: WebRequest, ids: Mapping[str, str], claims: Claims | None, user: Caller | None
 ) -> Call:
-    return Call(request, _uuids(ids), _body(endpoint, request), _query(endpoint, request), claims, user)
-
-
-def _uuids(ids: Mapping[str, str]) -> dict[str, UUID]:
-    try:
-        return {name: parse_uuid(text) for name, text in ids.items()}
-    except ValueError:
-        raise NotFound from None
+    found, names = ids_of(ids, endpoint.names), names_of(ids, endpoint.names)
+    return Call(request, found, _body(endpoint, request), _query(endpoint, request), claims, user, names)
 
 
 def _body(endpoint: Endpoint, request: WebRequest) -> Any:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from http import HTTPStatus
 import inspect
-import re
 from typing import Any, Final
 
 import attrs
@@ -23,6 +22,7 @@ from opendesk.errors import (
 from opendesk.web.credentials import SCHEMES, SECURITY, SIGNATURE, refusals
 from opendesk.web.endpoint import Access, Endpoint
 from opendesk.web.json_schema import Schema, Schemas, without_null
+from opendesk.web.paths import parameters
 from opendesk.web.problems import PROBLEM_JSON
 from opendesk.web.wire import camel
 
@@ -32,7 +32,8 @@ DESCRIPTION: Final = """\
 Rent PCs by the minute.
 
 **Values.** JSON in UTF-8, whatever the Content-Type says. Times are RFC 3339 in UTC with milliseconds. Money is an integer in minor units \
-(centavos) beside a `currency`. Rates are decimals as text. Ids are UUIDs.
+(centavos) beside a `currency`. Rates are decimals as text. Ids are UUIDs; devices and routers have names \
+of their own.
 **Requests** are strict: unknown fields and query parameters, and numbers as text, are refused. **Answers** may get more fields later; ignore \
 those that you don't know.
 
@@ -81,7 +82,7 @@ _KEY: Final[Schema] = {
 
 @attrs.frozen
 class Problem:
-    """An error (RFC 9457). `code` is stable; `error` is `detail` again, for older clients; `errors` comes with VALIDATION_FAILED, `jobId` with what goes on by itself."""
+    """An error (RFC 9457). `code` is stable; `error` is `detail` again, for older clients; `errors` comes with VALIDATION_FAILED, `jobId` and `deviceId` with what goes on by itself."""
 
     type: str
     title: str
@@ -92,6 +93,7 @@ class Problem:
     trace_id: str
     errors: tuple[FieldFault, ...] = ()
     job_id: str = ""
+    device_id: str = ""
 
 
 def document(endpoints: Iterable[Endpoint], *, server_url: str = "/") -> dict[str, Any]:
@@ -107,7 +109,7 @@ class _Document:
 
     def whole(self, server_url: str) -> dict[str, Any]:
         self.schemas.of(Problem, asked=False)
-        for seldom in ("errors", "jobId"):
+        for seldom in ("errors", "jobId", "deviceId"):
             self.schemas.components["Problem"]["required"].remove(seldom)
         paths: dict[str, dict[str, Any]] = {}
         for endpoint in self.endpoints:
@@ -142,8 +144,8 @@ class _Document:
 
     def _parameters(self, endpoint: Endpoint) -> list[Schema]:
         found: list[Schema] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string", "format": "uuid"}}
-            for name in _ids(endpoint)
+            {"name": name, "in": "path", "required": True, "schema": self._parameter(endpoint, name)}
+            for name in parameters(endpoint.path)
         ]
         for attribute in attrs.fields(endpoint.query) if endpoint.query else ():
             schema = self.schemas.of(without_null(attribute.type), asked=True)
@@ -154,6 +156,10 @@ class _Document:
         if endpoint.of_network and endpoint.method != "GET":
             found += SIGNATURE
         return [*found, _KEY] if endpoint.guarded else found
+
+    def _parameter(self, endpoint: Endpoint, name: str) -> Schema:
+        kind = endpoint.names.get(name)
+        return {"type": "string", "format": "uuid"} if kind is None else self.schemas.of(kind.type, asked=True)
 
     def _answers(self, endpoint: Endpoint) -> dict[str, Schema]:
         headers = ["X-Request-ID", "Idempotent-Replayed"] if endpoint.guarded else ["X-Request-ID"]
@@ -228,16 +234,12 @@ def _description(endpoint: Endpoint) -> Schema:
     return {"description": text} if text else {}
 
 
-def _ids(endpoint: Endpoint) -> list[str]:
-    return re.findall(r"\{(\w+)\}", endpoint.path)
-
-
 def _common_errors(endpoint: Endpoint) -> list[type[OpenDeskError]]:
     """What every call of this kind may answer."""
     found: list[type[OpenDeskError]] = [DatabaseUnavailable, Overloaded, *refusals(endpoint)]
     if endpoint.takes_body:
         found += [InvalidJson, BodyTooLarge]
-    if _ids(endpoint):
+    if parameters(endpoint.path):
         found.append(NotFound)
     if endpoint.guarded:
         found += [IdempotencyKeyReused, IdempotencyInProgress]

@@ -1,22 +1,26 @@
 """The network API as the daemon has it, and simulated routers, in one loop on real sockets; the whole document judges each answer."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 import io
 import json
 from typing import Any, Final
 
-from attrs import define, field
+from attrs import define, evolve, field, frozen
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 import trio
 
 from opendesk import database
+from opendesk.network.routeros.client import connect
+from opendesk.network.routeros.transport import Target
+from opendesk.network.routers.link import Api, Connect
 from opendesk.ops import logging
 from opendesk.ops.metrics import Metrics
 from opendesk.settings import Settings, load
 from opendesk.simulators.routeros import PASSWORD, USER, HandClock, Router, simulated
+from opendesk.simulators.wireguard import SimulatedWireguard
 from opendesk.web.http.server import serve_http
 from opendesk.wiring import Services, wire
 from tests.web.conformance import Conformance
@@ -24,13 +28,17 @@ from tests.web.site import problem
 
 Json = dict[str, Any]
 
+# The port of TCP's that nobody listens at.
+NOBODY_S_PORT: Final = 1
 # What a test that hangs is given; nothing is measured by it.
 PATIENCE_S: Final = 30
 
 TOKEN: Final = "hush the relay token"
+INTERNAL: Final = "hush the internal one"
 SETTINGS: Final = {
     "OPENDESK_DATA_DIR": "/nowhere",
     "RELAY_TOKEN": TOKEN,
+    "RELAY_INTERNAL_TOKEN": INTERNAL,
     "METRICS_ALLOW": "127.0.0.1",
     "RELAY_LOCK_TTL_MS": "1500",
     "RELAY_JOB_BACKOFF_BASE_MS": "100",
@@ -157,8 +165,15 @@ def aged_router(name: str = "router", **options: Any) -> Router:
 
 
 @asynccontextmanager
-async def behind(conninfo: str, *routers: Router, latency_s: float = 0.0, **settings: Any) -> AsyncIterator[Behind]:
-    """On leaving, the log is looked through: no error that isn't expected, and no secret."""
+async def behind(
+    conninfo: str,
+    *routers: Router,
+    latency_s: float = 0.0,
+    wireguard: SimulatedWireguard | None = None,
+    through: Mapping[str, str] = {},
+    **settings: Any,
+) -> AsyncIterator[Behind]:
+    """On leaving, the log is looked through: no error that isn't expected, and no secret. `through` says which router is at which tunnel IP."""
     named = {f"r{number}": router for number, router in enumerate(routers or (aged_router(),), 1)}
     stream = io.StringIO()
     logs = logging.configure("debug", "json", stream, environ={})
@@ -169,15 +184,38 @@ async def behind(conninfo: str, *routers: Router, latency_s: float = 0.0, **sett
                 for name, router in named.items()
             }
             wanted = load({**SETTINGS, "MIKROTIK_NODES": nodes(ports), **settings})
-            serving = await stack.enter_async_context(_served(conninfo, wanted, named, stream))
+            outside = _Outside(
+                _connect_to({ip: ports[name] for ip, name in through.items()}), wireguard or SimulatedWireguard()
+            )
+            serving = await stack.enter_async_context(_served(conninfo, wanted, named, stream, outside))
             yield serving
     finally:
         logs.close()
     told = [json.loads(line) for line in stream.getvalue().splitlines()]
     errors = [line for line in told if line["level"] in {"error", "critical"}]
     assert serving.errors_expected or not errors, errors
-    leaks = [line for line in stream.getvalue().splitlines() if TOKEN in line or PASSWORD in line]
+    secrets = (TOKEN, INTERNAL, PASSWORD)
+    leaks = [line for line in stream.getvalue().splitlines() if any(secret in line for secret in secrets)]
     assert not leaks, leaks
+
+
+@frozen
+class _Outside:
+    """What the daemon reaches of the world."""
+
+    connect: Connect
+    wireguard: SimulatedWireguard
+
+
+def _connect_to(ports: Mapping[str, int]) -> Connect:
+    """Routers behind tunnels are on ports of this machine; a tunnel IP that nobody has refuses connections."""
+
+    def through(target: Target) -> AbstractAsyncContextManager[Api]:
+        if target.host.startswith("127."):
+            return connect(target)
+        return connect(evolve(target, host="127.0.0.1", port=ports.get(target.host, NOBODY_S_PORT)))
+
+    return through
 
 
 async def _all_is_well() -> Mapping[str, bool]:
@@ -186,7 +224,7 @@ async def _all_is_well() -> Mapping[str, bool]:
 
 @asynccontextmanager
 async def _served(
-    conninfo: str, settings: Settings, routers: Mapping[str, Router], log: io.StringIO
+    conninfo: str, settings: Settings, routers: Mapping[str, Router], log: io.StringIO, outside: _Outside
 ) -> AsyncIterator[Behind]:
     stop, listen = trio.Event(), partial(database.connect, conninfo)
     async with (
@@ -194,14 +232,24 @@ async def _served(
         database.open_pool(conninfo, settings, size=database.JOBS_CONNECTIONS) as jobs,
         trio.open_nursery() as fleet,
     ):
-        services = await wire(settings, pool, pool, jobs, Metrics(), listen=listen, ready=_all_is_well)
+        services = await wire(
+            settings,
+            pool,
+            pool,
+            jobs,
+            Metrics(),
+            listen=listen,
+            ready=_all_is_well,
+            connect=outside.connect,
+            run_process=outside.wireguard.run,
+        )
         fleet.start_soon(services.network.fleet.run)
         async with trio.open_nursery() as nursery:
             for service in services.network.services.values():
                 nursery.start_soon(service)
             serve = partial(serve_http, services.app, bind=["127.0.0.1:0"], stop=stop.wait, grace_s=1)
             (url,) = await nursery.start(serve)
-            headers = {"x-relay-token": TOKEN}
+            headers = {"x-relay-token": TOKEN, "x-relay-internal-token": INTERNAL}
             async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, headers=headers) as client:
                 conformance = Conformance((await client.get("/openapi.json")).json())
 

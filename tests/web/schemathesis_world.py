@@ -13,7 +13,7 @@ import schemathesis
 from schemathesis import AuthContext, Case, HookContext
 
 from opendesk.web.auth import Tokens, utc_now
-from tests.web.site import JWT_SECRET, PASSWORD, PASSWORD_HASH, RELAY_TOKEN
+from tests.web.site import INTERNAL_TOKEN, JWT_SECRET, PASSWORD, PASSWORD_HASH, RELAY_TOKEN
 
 Fit = Callable[["Case[Any]", Any], None]
 
@@ -46,6 +46,8 @@ class Auth:
         security = case.operation.definition.raw.get("security", [])
         if any("relayToken" in alternative for alternative in security):
             case.headers["X-Relay-Token"] = RELAY_TOKEN
+            if any("internalToken" in alternative for alternative in security):
+                case.headers["X-Relay-Internal-Token"] = INTERNAL_TOKEN
         else:
             case.headers["Authorization"] = f"Bearer {data}"
 

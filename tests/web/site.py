@@ -33,6 +33,7 @@ PATIENCE_S: Final = 60
 
 JWT_SECRET: Final = "what the tests of the web sign with, and nobody else"
 RELAY_TOKEN: Final = "the token that sees the figures"
+INTERNAL_TOKEN: Final = "the token of calls from within"
 HOLDER: Final = {"X-Relay-Token": RELAY_TOKEN}
 ORIGIN: Final = "https://app.example"
 SETTINGS: Final = {

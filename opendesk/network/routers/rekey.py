@@ -1,47 +1,81 @@
 """Sealing anew what an older key sealed, a few rows at a time: whenever it is interrupted, it is run again."""
 
+from collections.abc import Callable
 from typing import Final
 
 from attrs import frozen
 
 from opendesk.network.routers.errors import CannotOpen
 from opendesk.network.routers.sealing import Sealer, password_of
+from opendesk.network.tunnels.device import preshared_key_of
 from opendesk.postgres.driver import TrioConnection
 
 BATCH: Final = 100
 
-_OLDER: Final = f"""
-    SELECT id, password_sealed FROM routers
-     WHERE id > %(after)s AND substring(password_sealed FOR length(%(head)s)) <> %(head)s ORDER BY id LIMIT {BATCH}
-"""
-# Not where it was changed meanwhile: what is there now was sealed with the key of whoever changed it.
-_RESEAL: Final = """
-    UPDATE routers r SET password_sealed = anew.sealed
-      FROM unnest(%(ids)s::text[], %(before)s::bytea[], %(sealed)s::bytea[]) AS anew (id, before, sealed)
-     WHERE r.id = anew.id AND r.password_sealed = anew.before
-"""
+
+@frozen
+class _Column:
+    """A column of sealed secrets, in those rows of its table that have an id each."""
+
+    table: str
+    name: str
+    about: Callable[[str], str]
+    rows: str = "true"
+
+    @property
+    def older(self) -> str:
+        return f"""
+            SELECT id, {self.name} FROM {self.table}
+             WHERE {self.rows} AND id > %(after)s AND substring({self.name} FOR length(%(head)s)) <> %(head)s
+             ORDER BY id LIMIT {BATCH}
+        """
+
+    @property
+    def reseal(self) -> str:
+        """Not where it was changed meanwhile: what is there now was sealed with the key of whoever changed it."""
+        return f"""
+            UPDATE {self.table} r SET {self.name} = anew.sealed
+              FROM unnest(%(ids)s::text[], %(before)s::bytea[], %(sealed)s::bytea[]) AS anew (id, before, sealed)
+             WHERE {self.rows} AND r.id = anew.id AND r.{self.name} = anew.before
+        """
+
+
+_PASSWORDS: Final = _Column("routers", "password_sealed", password_of)
+_PRESHARED_KEYS: Final = tuple(
+    _Column("tunnel_devices", name, preshared_key_of, rows)
+    for name in ("preshared_key_sealed", "next_preshared_key_sealed")
+    for rows in ("NOT dry_run", "dry_run")
+)
 
 
 @frozen
 class Rekeyed:
-    """How many were sealed anew, and whose password none of the keys opens: those are as they were."""
+    """How many were sealed anew, and whose secrets none of the keys opens: those are as they were."""
 
     resealed: int
     unopened: tuple[str, ...]
+    unopened_devices: tuple[str, ...] = ()
 
 
 async def rekey(conn: TrioConnection, sealer: Sealer) -> Rekeyed:
-    """Raise SealingUnavailable without a key."""
+    """Routers' passwords and devices' preshared keys. Raise SealingUnavailable without a key."""
+    passwords, routers = await _rekey(conn, sealer, _PASSWORDS)
+    preshared_keys = [await _rekey(conn, sealer, column) for column in _PRESHARED_KEYS]
+    devices = {device for _, unopened in preshared_keys for device in unopened}
+    return Rekeyed(passwords + sum(count for count, _ in preshared_keys), tuple(routers), tuple(sorted(devices)))
+
+
+async def _rekey(conn: TrioConnection, sealer: Sealer, column: _Column) -> tuple[int, list[str]]:
     resealed, unopened, after = 0, [], ""
-    while rows := await conn.fetch(_OLDER, {"after": after, "head": sealer.current_head}):
+    while rows := await conn.fetch(column.older, {"after": after, "head": sealer.current_head}):
         anew: list[tuple[str, bytes, bytes]] = []
-        for router_id, sealed in rows:
-            about = password_of(router_id)
+        for row_id, sealed in rows:
+            about = column.about(row_id)
             try:
-                anew.append((router_id, sealed, sealer.seal(sealer.open(sealed, about=about), about=about)))
+                anew.append((row_id, sealed, sealer.seal(sealer.open(sealed, about=about), about=about)))
             except CannotOpen:
-                unopened.append(router_id)
-        ids, before, fresh = ([row[column] for row in anew] for column in range(3))
-        resealed += await conn.run(_RESEAL, {"ids": ids, "before": before, "sealed": fresh})
+                unopened.append(row_id)
+        ids, before, fresh = ([row[index] for row in anew] for index in range(3))
+        resealed += await conn.run(column.reseal, {"ids": ids, "before": before, "sealed": fresh})
         after = rows[-1][0]
-    return Rekeyed(resealed, tuple(unopened))
+    return resealed, unopened

@@ -12,6 +12,8 @@
     router.reboot(down_s=30)                                # connections end, timed rows are gone
     router.counts.round_trips                               # what is sent without waiting for answers is one
 
+    router.paste(lines)                                     # at its console; what it showed
+    router.cut_when = lambda router: …                      # what it holds cuts it off: nothing arrives, nothing is answered
     router.faults.black_hole = True                         # see Faults for the other switches
     router.faults.plan(Act.DROP_AFTER, "*/add", skip=1)     # the second add is done, and the connection cut before its answer
     router.faults.plan(Trapped(None, "failure: no"), "/ip/hotspot/*")

@@ -1,7 +1,7 @@
 """A router: its rows, its time, its phones and its faults. No I/O: `serve` puts it on a socket."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 import time
 from typing import Final
@@ -80,6 +80,7 @@ class Router:
         self.script_errors: deque[str] = deque(maxlen=LOG_LENGTH)
         self.boots = 1
         self.hang_ups: set[Callable[[], None]] = set()  # of the connections that are open
+        self.cut_when: Callable[[Router], bool] | None = None  # what it holds lets nobody through
 
     @property
     def name(self) -> str:
@@ -88,6 +89,13 @@ class Router:
     @property
     def is_up(self) -> bool:
         return self.state.clock() >= self.state.booted_s
+
+    def is_cut_off(self) -> bool:
+        """Nothing that is sent arrives, nor what is answered, until it holds something else."""
+        if self.cut_when is None:
+            return False
+        self.settle()
+        return self.cut_when(self)
 
     def rows(self, path: str) -> list[dict[str, str]]:
         self.settle()
@@ -98,6 +106,17 @@ class Router:
         self.settle()
         path, _, verb = command.rpartition("/")
         return execute(self.state, Request(path, verb, attributes or {}, queries))
+
+    def paste(self, lines: Iterable[str]) -> list[str]:
+        """At its console, each line by itself. What it showed; what it refused is among the `script_errors`."""
+        shown_: list[str] = []
+        for line in lines:
+            self.settle()
+            try:
+                script.run(line, lambda request: execute(self.state, request), say=shown_.append)
+            except Refused as exc:
+                self.script_errors.append(f"{line}: {exc.message}")
+        return shown_
 
     def pretend(self, request: Request) -> Answer:
         """What would be answered; nothing is done."""

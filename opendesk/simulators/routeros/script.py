@@ -1,20 +1,22 @@
-"""As much of the router's console language as scheduler entries here are written in.
+"""As much of the router's console language as scheduler entries and scripts to paste are written in here.
 
-Statements after one another; `:do {…} on-error={…}`; a menu's command with ids, names or `argument=value`, quoted or not. Whatever else stands
-there is an error, also where a real console would know what to do with it.
+Statements after one another; `:do {…} on-error={…}`, `:if ([…] = …) do={…} else={…}`, `:put […]`, comments; a menu's command with ids, names or
+`argument=value`, quoted or not, where `[find argument=value argument!=value …]` and `[:len […]]` may stand for what they give. Whatever else
+stands there is an error, also where a real console would know what to do with it.
 """
 
 from collections.abc import Callable
 import re
 from typing import Final
 
-from attrs import define
+from attrs import define, frozen
 
 from opendesk.simulators.routeros.commands import Answer, Request
 from opendesk.simulators.routeros.menus import MENUS
-from opendesk.simulators.routeros.refusals import SCRIPT, Refused, no_such_command
+from opendesk.simulators.routeros.refusals import MISSING, SCRIPT, Refused, no_such_command
 
 Execute = Callable[[Request], Answer]
+Say = Callable[[str], None]
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_*/.:,@!+-]+")
 _ENDS: Final = ";\n"
@@ -23,53 +25,134 @@ _PLAIN: Final = '"\\$?'
 _HEX: Final = re.compile(r"[0-9A-F]{2}")
 # Blocks within blocks.
 _DEEPEST: Final = 8
+_FIND: Final = "find"
 
 
-def run(text: str, execute: Execute, depth: int = 0) -> None:
-    """Stops at the first statement that fails, unless it is within a `:do` that says what to do then."""
-    if depth > _DEEPEST:
-        raise _wrong("nested too deeply")
-    reader = _Reader(text)
-    while reader.skip(" \t\r" + _ENDS):
-        if reader.take(":do"):
-            _do(reader, execute, depth)
-        else:
-            execute(_command(reader))
+def run(text: str, execute: Execute, depth: int = 0, say: Say = lambda _text: None) -> None:
+    """Stops at the first statement that fails, unless it is within a `:do` that says what to do then. `say` is told what is put."""
+    _Console(execute, say, depth).run(text)
 
 
-def _do(reader: "_Reader", execute: Execute, depth: int) -> None:
-    reader.skip(" ")
-    body = reader.block()
-    reader.skip(" ")
-    otherwise = reader.block() if reader.take("on-error=") else None
-    reader.end()
-    try:
-        run(body, execute, depth + 1)
-    except Refused:
-        if otherwise is None:
-            raise
-        run(otherwise, execute, depth + 1)
+@frozen
+class _Console:
+    execute: Execute
+    say: Say
+    depth: int = 0
+
+    def run(self, text: str) -> None:
+        if self.depth > _DEEPEST:
+            raise _wrong("nested too deeply")
+        reader = _Reader(text)
+        while reader.skip(" \t\r" + _ENDS):
+            if reader.take("#"):
+                reader.skip_line()
+            elif reader.take(":do"):
+                self._do(reader)
+            elif reader.take(":if"):
+                self._if(reader)
+            elif reader.take(":put"):
+                self._put(reader)
+            elif (request := self._command(reader)) is not None:
+                self.execute(request)
+
+    def _within(self, text: str) -> None:
+        _Console(self.execute, self.say, self.depth + 1).run(text)
+
+    def _do(self, reader: "_Reader") -> None:
+        body = reader.block()
+        otherwise = reader.block() if reader.take_after_blanks("on-error=") else None
+        reader.end()
+        try:
+            self._within(body)
+        except Refused:
+            if otherwise is None:
+                raise
+            self._within(otherwise)
+
+    def _if(self, reader: "_Reader") -> None:
+        condition = reader.block("(", ")")
+        if not reader.take_after_blanks("do="):
+            raise _wrong("if without do")
+        then = reader.block()
+        otherwise = reader.block() if reader.take_after_blanks("else=") else ""
+        reader.end()
+        self._within(then if self._holds(condition) else otherwise)
+
+    def _holds(self, condition: str) -> bool:
+        reader = _Reader(condition)
+        values = self._values(reader.block("[", "]"))
+        if not reader.take_after_blanks("="):
+            raise _wrong(condition)
+        reader.skip(" ")
+        other, _ = reader.word()
+        reader.end()
+        return values == [other]
+
+    def _put(self, reader: "_Reader") -> None:
+        values = self._values(reader.block("[", "]"))
+        reader.end()
+        self.say(";".join(values))
+
+    def _values(self, text: str, menu: str | None = None) -> list[str]:
+        """What a command in brackets gives: ids, or one text."""
+        reader = _Reader(text)
+        if reader.take_after_blanks(":len"):
+            inner = reader.block("[", "]")
+            reader.end()
+            return [str(len(self._values(inner, menu)))]
+        request = self._command(reader, menu, is_inside=True)
+        if request is None:
+            raise Refused(MISSING, "no such item")
+        answer = self.execute(request)
+        return [row[".id"] for row in answer.rows] if answer.is_print else [answer.ret or ""]
+
+    def _command(self, reader: "_Reader", menu: str | None = None, *, is_inside: bool = False) -> Request | None:
+        """None if what it should be done to was looked for and isn't there."""
+        parts: list[str] = []
+        while not reader.is_at_end():
+            parts += reader.word()[0].strip("/").split("/")
+            path, verb = "/" + "/".join(parts[:-1]), parts[-1]
+            if verb == _FIND and is_inside and (path in MENUS or (menu is not None and parts == [_FIND])):
+                return _search(reader, path if path in MENUS else menu or path)
+            if path in MENUS and verb in MENUS[path].verbs:
+                return self._with_arguments(reader, path, verb)
+        raise no_such_command()
+
+    def _with_arguments(self, reader: "_Reader", path: str, verb: str) -> Request | None:
+        given: dict[str, str] = {}
+        bare: list[str] = []
+        is_about_none = False
+        while not reader.is_at_end():
+            if reader.is_at("["):
+                found = self._values(reader.block("[", "]"), path)
+                is_about_none = is_about_none or not found
+                bare.append(",".join(found))
+                continue
+            text, is_quoted = reader.word()
+            if not is_quoted and reader.take("="):
+                given[text] = "" if reader.is_at_end() else reader.word()[0]
+            else:
+                bare.append(text)
+        return None if is_about_none else Request(path, verb, {**given, **_numbers(verb, bare)})
 
 
-def _command(reader: "_Reader") -> Request:
-    parts: list[str] = []
+def _numbers(verb: str, bare: list[str]) -> dict[str, str]:
+    """What stands without a name is which rows; of `get` also which value."""
+    if verb == "get":
+        return dict(zip(("number", "value-name")[-len(bare) :], bare, strict=False)) if bare else {}
+    return {"numbers": ",".join(bare)} if bare else {}
+
+
+def _search(reader: "_Reader", path: str) -> Request:
+    """As a print: an argument is as it should be, or (`!=`) isn't."""
+    queries: list[str] = []
     while not reader.is_at_end():
-        parts += reader.word()[0].strip("/").split("/")
-        path, verb = "/" + "/".join(parts[:-1]), parts[-1]
-        if path in MENUS and verb in MENUS[path].verbs:
-            return Request(path, verb, _arguments(reader))
-    raise no_such_command()
-
-
-def _arguments(reader: "_Reader") -> dict[str, str]:
-    given: dict[str, str] = {}
-    while not reader.is_at_end():
-        text, is_quoted = reader.word()
-        if not is_quoted and reader.take("="):
-            given[text] = "" if reader.is_at_end() else reader.word()[0]
-        else:
-            given["numbers"] = f"{given['numbers']},{text}" if "numbers" in given else text
-    return given
+        name, is_quoted = reader.word()
+        if is_quoted or name.removesuffix("!") not in MENUS[path].arguments or not reader.take("="):
+            raise _wrong(name)
+        queries.append(f"?{name.removesuffix('!')}={reader.word()[0]}")
+        queries += ["?#!"] if name.endswith("!") else []
+    return Request(path, "print", {}, tuple(queries))
 
 
 @define
@@ -88,6 +171,17 @@ class _Reader:
             return False
         self.at += len(word)
         return True
+
+    def take_after_blanks(self, word: str) -> bool:
+        self.skip(" ")
+        return self.take(word)
+
+    def skip_line(self) -> None:
+        end = self.text.find("\n", self.at)
+        self.at = len(self.text) if end < 0 else end
+
+    def is_at(self, sign: str) -> bool:
+        return self.text.startswith(sign, self.at)
 
     def is_at_end(self) -> bool:
         return not self.skip(" \t\r") or self.text[self.at] in _ENDS
@@ -126,16 +220,16 @@ class _Reader:
             raise _wrong(sign)
         return _ESCAPES[sign]
 
-    def block(self) -> str:
-        """What is between braces. Those within quotes don't count."""
-        if not self.take("{"):
+    def block(self, opening: str = "{", closing: str = "}") -> str:
+        """What is between braces, perhaps after blanks. Those within quotes don't count."""
+        if not self.take_after_blanks(opening):
             raise _wrong(self.text[self.at : self.at + 1])
         start, open_ = self.at, 1
         while open_:
             sign = self._next()
             if sign == '"':
                 self._quoted()
-            open_ += {"{": 1, "}": -1}.get(sign, 0)
+            open_ += {opening: 1, closing: -1}.get(sign, 0)
         return self.text[start : self.at - 1]
 
     def _next(self) -> str:

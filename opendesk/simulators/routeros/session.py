@@ -60,7 +60,7 @@ class Session:
     def answer(self, sentence: Sentence) -> list[Sentence]:
         """In the order of the sentences. Empty if nothing is to be said, now or ever."""
         tag = next((word for word in sentence if word.startswith(b".tag=")), None)
-        if self.is_over or self.router.faults.black_hole:
+        if self.is_over or self.router.faults.black_hole or self.router.is_cut_off():
             return []
         self.router.settle()
         try:
@@ -68,7 +68,7 @@ class Session:
             replies = self._dispatch(command, attributes, queries, tag)
         except Refused as exc:
             replies = _tagged(_trap(exc), tag)
-        return [*replies, *self.news()]
+        return [] if self.router.is_cut_off() else [*replies, *self.news()]
 
     def news(self) -> list[Sentence]:
         """What those are told who listen."""

@@ -7,14 +7,20 @@ from tests.web.site import HOLDER, Json, Site, problem, serving_site
 
 SECRETS: Json = {"RELAY_API_SECRET": SECRET, "RELAY_INTERNAL_TOKEN": INTERNAL, "RELAY_AUTH_FAIL_LIMIT": "1000"}
 ROOTS = ("/relay/", "/internal/", "/devices", "/mikrotik/")
+# A peer's, in base64 and escaped.
+KEY = "A" * 42 + "E%3D"
 # Prometheus reads them from addresses in METRICS_ALLOW, too.
 OPEN = {"/relay/metrics"}
+
+
+def filled_in(path: str) -> str:
+    return path.replace("{id}", ID).replace("{publicKey}", KEY)
 
 
 def for_programs(site: Site) -> list[tuple[str, str, bool]]:
     """Method and path of each call, and whether it is an internal one."""
     return [
-        (method, path.replace("{id}", ID), any("internalToken" in each for each in operation["security"]))
+        (method, filled_in(path), any("internalToken" in each for each in operation["security"]))
         for method, path, operation in site.conformance.operations()
         if any("relayToken" in each for each in operation["security"])
     ]
@@ -47,7 +53,7 @@ async def test_every_call_that_changes_something_is_signed_and_internal_ones_wan
 
 async def test_what_is_under_the_network_s_roots_is_for_programs(site: Site) -> None:
     programs = {path for _, path, _ in for_programs(site)}
-    under = {path.replace("{id}", ID) for _, path, _ in site.conformance.operations() if path.startswith(ROOTS)}
+    under = {filled_in(path) for _, path, _ in site.conformance.operations() if path.startswith(ROOTS)}
     assert under == programs | OPEN
     assert {path for _, path, internal in for_programs(site) if internal} == {
         path for path in under if path.startswith("/internal/")

@@ -38,14 +38,20 @@ def real() -> Target:
 
 
 @pytest.fixture(params=["simulated", "real"])
-async def target(request: pytest.FixtureRequest) -> AsyncIterator[Target]:
-    if request.param == "simulated":
+def kind(request: pytest.FixtureRequest) -> str:
+    """Not async: pytest-trio drops what a skip says."""
+    if request.param == "real" and "ROUTEROS_TEST_HOST" not in os.environ:
+        pytest.skip("NO REAL ROUTER WAS TESTED: ROUTEROS_TEST_HOST is not set")
+    return str(request.param)
+
+
+@pytest.fixture
+async def target(kind: str) -> AsyncIterator[Target]:
+    if kind == "simulated":
         async with simulated(Router()) as (host, port):
             yield Target(host, port, USER, Secret(PASSWORD))
-    elif "ROUTEROS_TEST_HOST" in os.environ:
-        yield real()
     else:
-        pytest.skip("NO REAL ROUTER WAS TESTED: ROUTEROS_TEST_HOST is not set")
+        yield real()
 
 
 @pytest.fixture

@@ -192,7 +192,6 @@ async def only_new_opens(conn: TrioConnection, count: int) -> None:
 
 async def test_rekey_seals_all_with_the_first_key(conn: TrioConnection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rekey, "BATCH", 3)
-    monkeypatch.setattr(rekey, "_OLDER", rekey._OLDER.replace("LIMIT 100", "LIMIT 3"))
     await rotated(conn, 10)
     await registry.put(conn, NewRouter(id="none", host="h"), Sealer(()))
     assert await rekey.rekey(conn, Sealer((NEW, OLD))) == rekey.Rekeyed(10, ())
@@ -218,7 +217,7 @@ async def test_an_interrupted_rekey_is_run_again(conn: TrioConnection, monkeypat
         async def run(self, *args: object) -> int:
             return await conn.run(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rekey, "_OLDER", rekey._OLDER.replace("LIMIT 100", "LIMIT 3"))
+    monkeypatch.setattr(rekey, "BATCH", 3)
     await rotated(conn, 10)
     with pytest.raises(Interrupted):
         await rekey.rekey(Interrupting(), Sealer((NEW, OLD)))  # type: ignore[arg-type]

@@ -184,8 +184,8 @@ def test_rekey_seals_anew_and_names_what_no_key_opens(router: Router) -> None:
     refused = router("rekey")
     assert refused.exit_code == 1
     assert "r1" in refused.stderr
-    assert done(router("rekey", RELAY_MASTER_KEY=f"{KEY},{OLD_KEY}")) == "1 passwords sealed anew\n"
-    assert json.loads(done(router("rekey", "--json"))) == {"resealed": 0, "unopened": []}
+    assert done(router("rekey", RELAY_MASTER_KEY=f"{KEY},{OLD_KEY}")) == "1 secrets sealed anew\n"
+    assert json.loads(done(router("rekey", "--json"))) == {"resealed": 0, "unopened": [], "unopenedDevices": []}
 
 
 async def test_a_breaker_is_reset(router: Router, conn: TrioConnection) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import pytest
 
 from opendesk.network.routeros.console import quoted
-from opendesk.simulators.routeros import Answer, Refused, Request
+from opendesk.simulators.routeros import Answer, Refused, Request, Router
 from opendesk.simulators.routeros.script import run
 
 
@@ -79,7 +79,17 @@ def test_what_fails_elsewhere_stops_the_script(text: str) -> None:
     "text",
     [
         ":foreach i in={1} do={}",
-        "/user remove [find]",
+        "/user remove [find nobody=ann]",
+        "/user remove [find name>ann]",
+        "/user remove [print]x]",
+        "/user remove [find name=ann",
+        "find name=ann",
+        ":put ann",
+        ":put [find]",
+        ":if (1 = 1) do={}",
+        ":if ([:len [/user find]] > 1) do={}",
+        ":if ([:len [/user find]] = 1)",
+        ":if ([:len [/user find]] = 1) do={} on-error={}",
         "/user remove $name",
         '/user remove "$name"',
         '/user remove "a',
@@ -99,7 +109,58 @@ def test_what_is_not_understood_is_an_error(text: str) -> None:
         requests(text)
 
 
-@given(st.text(alphabet=st.sampled_from('/:do{}"\\$=; \nuser remove*1A'), max_size=40))
+# Of pieces, so that something is put together of them now and then.
+PIECES = (
+    *'/:{}[]()"\\$=!;# \n', ":do", ":if", ":put", ":len", "do={", "else={", "/user", "remove", "find", "get", "*1A", "name=", "ann",
+)  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
 def test_any_text_is_run_or_refused(text: str) -> None:
     with suppress(Refused):
         requests(text)
+
+
+def pasted(*lines: str) -> tuple[Router, list[str]]:
+    router = Router("bus", users={"ann": ("a", "full"), "bob": ("b", "read"), "eve": ("e", "read")})
+    return router, router.paste(lines)
+
+
+def names(router: Router) -> list[str]:
+    return [row["name"] for row in router.rows("/user")]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ('/user remove [find name="ann"]', ["bob", "eve"]),
+        ("/user remove [/user find group=read]", ["ann"]),
+        ("/user remove [find group=read name!=bob]", ["ann", "bob"]),
+        ("/user remove [find name!=bob name!=eve]", ["bob", "eve"]),
+        ("/user remove [find]", []),
+        ("/user remove [find name=nobody]", ["ann", "bob", "eve"]),
+        (":if ([:len [/user find group=read]] = 2) do={ /user remove ann }", ["bob", "eve"]),
+        (":if ([:len [/user find group=read]] = 1) do={/user remove ann} else={/user remove bob}", ["ann", "eve"]),
+        (":if ([:len [/user find group=read]] = 1) do={ /user remove ann }", ["ann", "bob", "eve"]),
+        ('# /user remove ann; /user remove "bob"', ["ann", "bob", "eve"]),
+        ("# nothing\n/user remove ann", ["bob", "eve"]),
+    ],
+)
+def test_what_is_looked_for_is_what_is_changed(text: str, left: list[str]) -> None:
+    router, _ = pasted(text)
+    assert names(router) == left
+    assert list(router.script_errors) == []
+
+
+def test_what_is_put_is_shown() -> None:
+    router, shown = pasted(
+        ":put [/user get [find name=bob] group]", ":put [:len [/user find]]", ":put [/system identity get name]"
+    )
+    assert shown == ["read", "3", "bus"]
+    assert list(router.script_errors) == []
+
+
+def test_a_pasted_line_that_fails_keeps_none_of_the_others_back() -> None:
+    router, _ = pasted("/user remove nobody", ":put [/user get [find name=nobody] group]", "/user remove ann")
+    assert names(router) == ["bob", "eve"]
+    assert len(router.script_errors) == 2

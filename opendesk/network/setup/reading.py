@@ -1,0 +1,94 @@
+"""What is read of a router before and after it is changed, and what that leaves to do."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import frozen
+
+from opendesk.network.routeros.errors import LoginRefused, Trap
+from opendesk.network.routeros.session import Command, Row
+from opendesk.network.routers.link import Api
+from opendesk.network.setup import minimal, undo, user
+from opendesk.network.setup.errors import RowInTheWay
+from opendesk.network.setup.minimal import Conflict
+from opendesk.network.setup.script import Tunnel
+from opendesk.network.setup.steps import Step
+from opendesk.network.setup.undo import Undo
+from opendesk.network.setup.user import TechnicalUser
+
+# A router has a dozen rows of ours at most: whoever says more is up to no good, or somebody copied them. And so many a client sends at once.
+MAX_STEPS: Final = 60
+
+
+@frozen
+class Seen:
+    """What is to do for the tunnel, and the undos of earlier changes."""
+
+    steps: tuple[Step, ...]
+    undos: tuple[Undo, ...]
+
+    @property
+    def changes(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if not minimal.is_tidying(step))
+
+    @property
+    def tidying(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if minimal.is_tidying(step))
+
+    @property
+    def cuts(self) -> bool:
+        return any(step.cuts for step in self.steps)
+
+    @property
+    def armed(self) -> tuple[Undo, ...]:
+        return tuple(found for found in self.undos if found.armed)
+
+
+async def look(api: Api, config: Tunnel) -> Seen:
+    """Raise Trap if it may not be read, RowInTheWay."""
+    looks = minimal.queries(config)
+    *answers, schedulers = await rows(api, (*looks, undo.QUERY))
+    tables = {query.path.removesuffix("/print"): found for query, found in zip(looks, answers, strict=True)}
+    refuse_conflicts(minimal.conflicts(config, tables))
+    return Seen(_few(minimal.plan(config, tables)), undo.understood(schedulers))
+
+
+async def look_at_user(api: Api, technical: TechnicalUser) -> tuple[Step, ...]:
+    """Raise as `look` does. An attempt to log in is made only where there is such a user."""
+    groups, users = await rows(api, user.queries(technical))
+    logs_in = bool(users) and users[0].get("disabled") not in {"yes", "true"} and await _logs_in(technical)
+    refuse_conflicts(user.conflicts(technical, groups, users, logs_in=logs_in))
+    return user.plan(technical, groups, users, logs_in=logs_in)
+
+
+def from_nothing(config: Tunnel | None, technical: TechnicalUser | None) -> tuple[Step, ...]:
+    """What a router wants that holds nothing yet."""
+    steps = () if config is None else minimal.plan(config, {})
+    return (*steps, *(() if technical is None else user.plan(technical, (), (), logs_in=False)))
+
+
+async def rows(api: Api, queries: Sequence[Command]) -> list[Sequence[Row]]:
+    answers = await api.run_all(queries)
+    for answer in answers:
+        if isinstance(answer, Trap):
+            raise answer
+    return [answer.rows for answer in answers if not isinstance(answer, Trap)]
+
+
+def refuse_conflicts(found: Sequence[Conflict]) -> None:
+    if found:
+        raise RowInTheWay("; ".join(map(str, found[:MAX_STEPS])))
+
+
+def _few(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    if len(steps) > MAX_STEPS:
+        raise RowInTheWay(f"There are more than {MAX_STEPS} rows of ours on the tunnel's interface.")
+    return steps
+
+
+async def _logs_in(technical: TechnicalUser) -> bool:
+    try:
+        async with technical.log_in():
+            return True
+    except LoginRefused:
+        return False

@@ -1,0 +1,172 @@
+"""What a person pastes into a router's console so that it has its end of the tunnel.
+
+The router makes its private key itself, and shows the public one: none that is secret ever passes. Pasted twice, the second time changes
+nothing: each row is added only where there is none of ours, and then set.
+"""
+
+from base64 import b64decode, b64encode
+from ipaddress import AddressValueError, IPv4Interface, IPv4Network, NetmaskValueError
+import re
+from typing import Any, Final
+
+from attrs import field, frozen
+from attrs.validators import matches_re
+
+from opendesk.network.routeros.console import quoted
+
+INTERFACE: Final = "wg-opendesk"
+# Of every row of ours on a router; those without it are somebody else's.
+COMMENT: Final = "opendesk"
+KEEPALIVE_S: Final = 25
+
+WIREGUARD: Final = "/interface/wireguard"
+PEERS: Final = "/interface/wireguard/peers"
+ADDRESSES: Final = "/ip/address"
+ROUTES: Final = "/ip/route"
+
+# A terminal takes a longer line, but people can't look it over any more. The limits below keep to it.
+MAX_LINE: Final = 500
+MAX_ALLOWED: Final = 8
+# RouterOS cuts a longer name of an interface in some menus.
+MAX_INTERFACE: Final = 32
+MAX_ID: Final = 64
+KEY_BYTES: Final = 32
+MAX_PORT: Final = 65_535
+MAX_KEEPALIVE_S: Final = 65_535
+
+_HOST: Final = re.compile(r"[A-Za-z0-9._:-]{1,253}")
+
+
+def _address(text: str) -> str:
+    """With its prefix length, which is that of one host if none is said."""
+    try:
+        return str(IPv4Interface(text))
+    except (AddressValueError, NetmaskValueError):
+        raise ValueError("A tunnel's address is an IPv4 address, such as 10.200.0.7/32.") from None
+
+
+def _key(text: str) -> str:
+    """In the one spelling that a router prints."""
+    try:
+        key = b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ValueError("The VPS's public key isn't base64 of 32 bytes.")
+    return b64encode(key).decode()
+
+
+def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return tuple(dict.fromkeys(str(IPv4Network(text)) for text in texts))
+    except ValueError:
+        raise ValueError("What a router reaches through its tunnel are IPv4 networks, such as 10.200.0.0/16.") from None
+
+
+def _printable(most: int) -> Any:
+    """RouterOS keeps other characters, but shows them to people as something else."""
+
+    def check(_instance: object, attribute: Any, text: str) -> None:
+        if not (0 < len(text) <= most and text.isascii() and text.isprintable()):
+            raise ValueError(f"{attribute.name} isn't 1 to {most} printable characters.")
+
+    return check
+
+
+def _within(low: int, high: int) -> Any:
+    def check(_instance: object, attribute: Any, value: int) -> None:
+        if not low <= value <= high:
+            raise ValueError(f"{attribute.name} isn't {low} to {high}.")
+
+    return check
+
+
+@frozen(kw_only=True)
+class Tunnel:
+    """A router's end. `allowed_ips` is what it reaches through the tunnel."""
+
+    device_id: str = field(validator=_printable(MAX_ID))
+    address: str = field(converter=_address)
+    vps_public_key: str = field(converter=_key)
+    vps_host: str = field(validator=matches_re(_HOST))
+    vps_port: int = field(validator=_within(1, MAX_PORT))
+    allowed_ips: tuple[str, ...] = field(converter=_networks)
+    interface: str = field(default=INTERFACE, validator=_printable(MAX_INTERFACE))
+    keepalive: int = field(default=KEEPALIVE_S, validator=_within(0, MAX_KEEPALIVE_S))
+
+    @allowed_ips.validator
+    def _check_count(self, _attribute: object, networks: tuple[str, ...]) -> None:
+        if not 0 < len(networks) <= MAX_ALLOWED:
+            raise ValueError(f"A router reaches 1 to {MAX_ALLOWED} networks through its tunnel.")
+
+    @property
+    def network(self) -> str:
+        """The first address of its address' own network."""
+        return str(IPv4Interface(self.address).network.network_address)
+
+    @property
+    def routed(self) -> tuple[str, ...]:
+        """What needs a route: the address brings the one to its own network."""
+        own = IPv4Interface(self.address).network
+        return tuple(text for text in self.allowed_ips if IPv4Network(text) != own)
+
+
+def key_lines(tunnel: Tunnel) -> tuple[str, ...]:
+    """Make the interface, and show its public key."""
+    find = f"name={quoted(tunnel.interface)}"
+    return (
+        _added(WIREGUARD, find, f"comment={quoted(COMMENT)}"),
+        f"{WIREGUARD} set [find {find}] disabled=no",
+        f":put [{WIREGUARD} get [find {find}] public-key]",
+    )
+
+
+def commands(tunnel: Tunnel) -> tuple[str, ...]:
+    """The whole of it, a line a command."""
+    return (
+        f"# OpenDesk: the tunnel of {quoted(tunnel.device_id)}",
+        "# If the VPS has a preshared key for this router, set it by hand: preshared-key of the peer below.",
+        "# If a firewall here lets in only the LAN, let the VPS in too: to the API, from the interface below.",
+        *key_lines(tunnel),
+        *_peer_lines(tunnel),
+        *_address_lines(tunnel),
+        *_route_lines(tunnel),
+    )
+
+
+def _peer_lines(tunnel: Tunnel) -> tuple[str, ...]:
+    find = _own("interface", tunnel)
+    key = f"public-key={quoted(tunnel.vps_public_key)}"
+    allowed = f"allowed-address={quoted(','.join(tunnel.allowed_ips))}"
+    endpoint = f"endpoint-address={quoted(tunnel.vps_host)} endpoint-port={tunnel.vps_port}"
+    return (
+        _added(PEERS, find, key),
+        f"{PEERS} set [find {find}] {key} {allowed}",
+        f"{PEERS} set [find {find}] {endpoint} persistent-keepalive={tunnel.keepalive}s disabled=no",
+    )
+
+
+def _address_lines(tunnel: Tunnel) -> tuple[str, ...]:
+    find = _own("interface", tunnel)
+    # A router keeps the network of an address that is changed unless it is told.
+    held = f"address={quoted(tunnel.address)} network={tunnel.network}"
+    return _added(ADDRESSES, find, held), f"{ADDRESSES} set [find {find}] {held} disabled=no"
+
+
+def _route_lines(tunnel: Tunnel) -> tuple[str, ...]:
+    gateway, lines = f"gateway={quoted(tunnel.interface)}", []
+    for network in tunnel.routed:
+        find = f"{gateway} dst-address={quoted(network)}"
+        lines.append(_added(ROUTES, find, f"comment={quoted(COMMENT)}"))
+        lines.append(f"{ROUTES} set [find {find} comment={quoted(COMMENT)}] disabled=no")
+    others = "".join(f" dst-address!={quoted(network)}" for network in tunnel.routed)
+    return *lines, f"{ROUTES} remove [find {_own('gateway', tunnel)}{others}]"
+
+
+def _own(name: str, tunnel: Tunnel) -> str:
+    return f"{name}={quoted(tunnel.interface)} comment={quoted(COMMENT)}"
+
+
+def _added(menu: str, find: str, rest: str) -> str:
+    """Unless it is there."""
+    return f":if ([:len [{menu} find {find}]] = 0) do={{ {menu} add {find} {rest} }}"

@@ -1,0 +1,1 @@
+"""WireGuard tunnels to routers: the registry says what is wanted, and a pass makes the interface follow."""

@@ -1,0 +1,99 @@
+"""What an earlier change left on the router: an undo that will run, that needn't, or that ran."""
+
+import pytest
+import trio
+
+from opendesk.network.setup.errors import RowInTheWay, TunnelLost, UndoPending
+from opendesk.network.setup.script import PEERS, ROUTES
+from opendesk.network.setup.undo import SCHEDULERS, UNDO_S
+from opendesk.simulators.routeros import HandClock, Request, Router
+from tests.network.setup.wires import Dead, Wire, held, router, set_up, through_the_tunnel, tunnel_of, undos
+
+MOVED = tunnel_of(vps_host="new.test", allowed_ips=("10.200.0.0/16", "10.9.0.0/24"))
+
+
+async def set_up_router() -> Router:
+    made = router()
+    await set_up(Wire(made))
+    return made
+
+
+async def dead_after(made: Router, command: str) -> None:
+    """Our last command is that one, the first of its path."""
+    wire = Wire(made)
+    made.faults.decide = lambda request: setattr(wire, "lives", 0) if request.command == command else None
+    with pytest.raises(Dead):
+        await set_up(wire, MOVED)
+    made.faults.clear()
+
+
+async def test_a_change_that_is_half_done_is_left_to_the_router(autojump_clock: object) -> None:
+    made = await set_up_router()
+    before = held(made)
+    await dead_after(made, f"{PEERS}/set")
+    half, wire = held(made), Wire(made)
+    with pytest.raises(UndoPending) as raised:
+        await set_up(wire, MOVED)
+    assert (raised.value.retry_after_s, wire.changes(), held(made)) == (UNDO_S, [], half)
+    assert half != before
+    await trio.sleep(UNDO_S)
+    assert held(made) == before
+
+
+async def test_one_that_was_not_begun_keeps_nobody_waiting(autojump_clock: object) -> None:
+    made = await set_up_router()
+    await dead_after(made, f"{SCHEDULERS}/add")
+    assert len(undos(made)) == 1
+    assert (await set_up(Wire(made), MOVED)).changed
+    assert undos(made) == []
+
+
+async def test_one_that_was_done_and_not_proven_is_proven_by_the_next(autojump_clock: object) -> None:
+    made = await set_up_router()
+    await dead_after(made, f"{ROUTES}/add")
+    wire, new = Wire(made), held(made)
+    assert not (await set_up(wire, MOVED)).changed
+    assert (wire.changes(), undos(made), held(made)) == ([f"{SCHEDULERS}/remove"], [], new)
+
+
+async def test_an_undo_that_ran_before_it_was_disarmed_is_noticed(autojump_clock: object) -> None:
+    clock = HandClock()
+    made = Router(clock=clock)
+    await set_up(Wire(made))
+    before = held(made)
+
+    def too_late(request: Request) -> None:
+        if request.command == f"{SCHEDULERS}/remove":
+            clock.advance(UNDO_S)
+            made.settle()
+
+    made.faults.decide = too_late
+    with pytest.raises(TunnelLost, match="took the change back"):
+        await set_up(Wire(made), MOVED)
+    assert (held(made), undos(made)) == (before, [])
+
+
+async def test_a_router_that_reboots_meanwhile_takes_it_back_too(autojump_clock: object) -> None:
+    made = await set_up_router()
+    before, made.cut_when = held(made), through_the_tunnel("vps.test")
+    with pytest.raises(TunnelLost):
+        await set_up(Wire(made), MOVED)
+    made.reboot(down_s=30)
+    await trio.sleep(UNDO_S + 30)
+    assert (held(made), undos(made)) == (before, [])
+
+
+async def test_an_undo_that_will_never_run_is_cleared_away(autojump_clock: object) -> None:
+    made = await set_up_router()
+    made.run(f"{SCHEDULERS}/add", {"name": "opendesk-undo-1", "comment": "opendesk", "disabled": "yes"})
+    assert not (await set_up(Wire(made))).changed
+    assert undos(made) == []
+
+
+async def test_rows_of_ours_beyond_number_are_told(autojump_clock: object) -> None:
+    made = await set_up_router()
+    for number in range(100):
+        row = {"dst-address": f"10.{number}.0.0/24", "gateway": "wg-opendesk", "comment": "opendesk"}
+        made.run(f"{ROUTES}/add", row)
+    with pytest.raises(RowInTheWay, match="more than"):
+        await set_up(Wire(made))

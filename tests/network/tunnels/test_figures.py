@@ -1,0 +1,35 @@
+"""What is counted of tunnels."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from opendesk.network.tunnels.figures import RIGHT, TunnelFigures
+from opendesk.network.tunnels.plan import Kind
+from opendesk.ops.metrics import Metrics
+
+
+def test_all_that_is_counted_is_shown() -> None:
+    metrics = Metrics()
+    on = TunnelFigures(metrics)
+    on.drifted(Kind.STOLEN, 3)
+    on.peers_are({"ONLINE": 2, "OFFLINE": 1})
+    on.unknown_are(4)
+    on.passed(RIGHT, 0.2)
+    on.turned("OFFLINE")
+    families = text_string_to_metric_families(metrics.render().decode())
+    shown = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name.startswith("opendesk_tunnel") and not sample.name.endswith("_bucket")
+    }
+    assert shown == {
+        ("opendesk_tunnel_drift_total", "stolen"): 3,
+        ("opendesk_tunnel_peers", "ONLINE"): 2,
+        ("opendesk_tunnel_peers", "OFFLINE"): 1,
+        ("opendesk_tunnel_peers", "NEVER_CONNECTED"): 0,
+        ("opendesk_tunnel_unknown_peers",): 4,
+        ("opendesk_tunnel_passes_total", "right"): 1,
+        ("opendesk_tunnel_pass_seconds_count",): 1,
+        ("opendesk_tunnel_pass_seconds_sum",): 0.2,
+        ("opendesk_tunnel_transitions_total", "OFFLINE"): 1,
+    }
