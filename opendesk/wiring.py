@@ -18,7 +18,7 @@ from opendesk.network.parts import Network, network
 from opendesk.network.routeros.client import connect as connect_router
 from opendesk.network.routers.link import Connect
 from opendesk.network.tunnels.figures import TunnelFigures
-from opendesk.network.tunnels.wg import Run
+from opendesk.network.wireguard.wg import Run
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool

@@ -41,6 +41,42 @@ $$;
 
 
 --
+-- Name: follow_tunnel_device(); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.follow_tunnel_device() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+DECLARE
+    realm  constant boolean := coalesce(NEW.dry_run, OLD.dry_run);
+    device constant text    := coalesce(NEW.id, OLD.id);
+    had    constant text[]  := array_remove(ARRAY[OLD.public_key, OLD.next_public_key], NULL);
+    has    constant text[]  := array_remove(ARRAY[NEW.public_key, NEW.next_public_key], NULL);
+    one_key text;
+BEGIN
+    UPDATE opendesk.tunnel_keys SET removed_at = now()
+     WHERE dry_run = realm AND NOT realm AND public_key = ANY (had) AND public_key <> ALL (has);
+    DELETE FROM opendesk.tunnel_keys WHERE dry_run = realm AND realm AND public_key = ANY (had) AND public_key <> ALL (has);
+    FOREACH one_key IN ARRAY has LOOP
+        CONTINUE WHEN one_key = ANY (had);
+        INSERT INTO opendesk.tunnel_keys AS k (dry_run, public_key, device_id) VALUES (realm, one_key, device)
+            ON CONFLICT (dry_run, public_key) DO UPDATE SET device_id = excluded.device_id, removed_at = NULL
+         WHERE k.removed_at IS NOT NULL;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'a public key is one device''s' USING ERRCODE = 'unique_violation', CONSTRAINT = 'tunnel_keys_one_device';
+        END IF;
+    END LOOP;
+    DELETE FROM opendesk.tunnel_prefixes
+     WHERE dry_run = realm AND device_id = device AND prefix <> ALL (coalesce(NEW.allowed_ips, '{}'));
+    INSERT INTO opendesk.tunnel_prefixes (dry_run, prefix, device_id)
+    SELECT realm, wanted.prefix, device FROM unnest(NEW.allowed_ips) AS wanted (prefix)
+     WHERE wanted.prefix <> ALL (coalesce(OLD.allowed_ips, '{}'));
+    RETURN NULL;
+END
+$$;
+
+
+--
 -- Name: post_entries(); Type: FUNCTION; Schema: opendesk; Owner: -
 --
 
@@ -113,6 +149,34 @@ CREATE FUNCTION opendesk.tell_session_status() RETURNS trigger
     AS $$
 BEGIN
     PERFORM pg_notify('opendesk_sessions', NEW.id || ' ' || NEW.status);
+    RETURN NULL;
+END
+$$;
+
+
+--
+-- Name: tell_tunnel_device(); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.tell_tunnel_device() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_notify('opendesk_tunnels', coalesce(NEW.id, OLD.id));
+    RETURN NULL;
+END
+$$;
+
+
+--
+-- Name: tell_tunnels(); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.tell_tunnels() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    PERFORM pg_notify('opendesk_tunnels', '');
     RETURN NULL;
 END
 $$;
@@ -441,6 +505,7 @@ CREATE TABLE opendesk.router_states (
     booted_at timestamp with time zone,
     identity text,
     version text,
+    refused boolean DEFAULT false NOT NULL,
     last_error text,
     last_error_at timestamp with time zone
 )
@@ -460,6 +525,7 @@ CREATE TABLE opendesk.routers (
     username text,
     password_sealed bytea,
     timeout_ms integer,
+    dry_run boolean DEFAULT false NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT routers_check CHECK ((tls OR (tls_sha256 IS NULL))),
@@ -575,6 +641,100 @@ CREATE TABLE opendesk.transfers (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     CONSTRAINT transfers_kind_check CHECK ((kind = ANY (ARRAY['CREDIT'::text, 'DEBIT'::text, 'HOLD'::text, 'RELEASE'::text, 'SETTLEMENT'::text, 'REFUND'::text]))),
     CONSTRAINT transfers_of_a_session CHECK (((kind = ANY (ARRAY['CREDIT'::text, 'DEBIT'::text])) OR (session_id IS NOT NULL)))
+);
+
+
+--
+-- Name: tunnel_bindings; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.tunnel_bindings (
+    dry_run boolean NOT NULL,
+    public_key text NOT NULL,
+    device_id text NOT NULL,
+    mikrotik_ip inet NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT tunnel_bindings_device_id_check CHECK ((device_id ~ '^[A-Za-z0-9._:-]{1,64}$'::text)),
+    CONSTRAINT tunnel_bindings_mikrotik_ip_check CHECK ((masklen(mikrotik_ip) =
+CASE family(mikrotik_ip)
+    WHEN 4 THEN 32
+    ELSE 128
+END)),
+    CONSTRAINT tunnel_bindings_public_key_check CHECK ((public_key ~ '^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$'::text))
+);
+
+
+--
+-- Name: tunnel_devices; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.tunnel_devices (
+    dry_run boolean NOT NULL,
+    id text NOT NULL,
+    seq bigint NOT NULL,
+    public_key text NOT NULL,
+    preshared_key_sealed bytea,
+    next_public_key text,
+    next_preshared_key_sealed bytea,
+    next_since timestamp with time zone,
+    tunnel_ip inet,
+    allowed_ips cidr[] NOT NULL,
+    endpoint text,
+    keepalive integer DEFAULT 25 NOT NULL,
+    meta jsonb DEFAULT '{}'::jsonb NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT tunnel_devices_allowed_ips_check CHECK ((cardinality(allowed_ips) <= 128)),
+    CONSTRAINT tunnel_devices_endpoint_check CHECK ((length(endpoint) <= 262)),
+    CONSTRAINT tunnel_devices_host CHECK (((tunnel_ip IS NULL) OR ((masklen(tunnel_ip) =
+CASE family(tunnel_ip)
+    WHEN 4 THEN 32
+    ELSE 128
+END) AND (tunnel_ip <<= ANY ((allowed_ips)::inet[]))))),
+    CONSTRAINT tunnel_devices_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text)),
+    CONSTRAINT tunnel_devices_keepalive_check CHECK (((keepalive >= 0) AND (keepalive <= 65535))),
+    CONSTRAINT tunnel_devices_meta_check CHECK ((jsonb_typeof(meta) = 'object'::text)),
+    CONSTRAINT tunnel_devices_next_public_key_check CHECK ((next_public_key ~ '^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$'::text)),
+    CONSTRAINT tunnel_devices_public_key_check CHECK ((public_key ~ '^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$'::text)),
+    CONSTRAINT tunnel_devices_rotation CHECK ((((next_public_key IS NULL) = (next_since IS NULL)) AND (next_public_key <> public_key) AND ((next_public_key IS NOT NULL) OR (next_preshared_key_sealed IS NULL))))
+);
+
+
+--
+-- Name: tunnel_devices_seq_seq; Type: SEQUENCE; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE opendesk.tunnel_devices ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME opendesk.tunnel_devices_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
+--
+-- Name: tunnel_keys; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.tunnel_keys (
+    dry_run boolean NOT NULL,
+    public_key text NOT NULL,
+    device_id text,
+    removed_at timestamp with time zone,
+    CONSTRAINT tunnel_keys_check CHECK (((device_id IS NOT NULL) OR (removed_at IS NOT NULL)))
+);
+
+
+--
+-- Name: tunnel_prefixes; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.tunnel_prefixes (
+    dry_run boolean NOT NULL,
+    prefix cidr NOT NULL,
+    device_id text NOT NULL
 );
 
 
@@ -778,6 +938,86 @@ ALTER TABLE ONLY opendesk.stream_presence
 
 ALTER TABLE ONLY opendesk.transfers
     ADD CONSTRAINT transfers_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: tunnel_bindings tunnel_bindings_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.tunnel_bindings
+    ADD CONSTRAINT tunnel_bindings_pkey PRIMARY KEY (dry_run, public_key);
+
+
+--
+-- Name: tunnel_devices tunnel_devices_next_public_key; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.tunnel_devices
+    ADD CONSTRAINT tunnel_devices_next_public_key UNIQUE (dry_run, next_public_key);
+
+
+--
+-- Name: tunnel_devices tunnel_devices_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.tunnel_devices
+    ADD CONSTRAINT tunnel_devices_pkey PRIMARY KEY (dry_run, id);
+
+
+--
+-- Name: tunnel_devices tunnel_devices_public_key; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.tunnel_devices
+    ADD CONSTRAINT tunnel_devices_public_key UNIQUE (dry_run, public_key);
+
+
+--
+-- Name: tunnel_devices tunnel_devices_seq; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.tunnel_devices
+    ADD CONSTRAINT tunnel_devices_seq UNIQUE (dry_run, seq);
+
+
+--
+-- Name: tunnel_devices tunnel_devices_tunnel_ip; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.tunnel_devices
+    ADD CONSTRAINT tunnel_devices_tunnel_ip UNIQUE (dry_run, tunnel_ip);
+
+
+--
+-- Name: tunnel_keys tunnel_keys_one_device; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.tunnel_keys
+    ADD CONSTRAINT tunnel_keys_one_device PRIMARY KEY (dry_run, public_key);
+
+
+--
+-- Name: tunnel_prefixes tunnel_prefixes_apart; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.tunnel_prefixes
+    ADD CONSTRAINT tunnel_prefixes_apart EXCLUDE USING gist (prefix inet_ops WITH &&) WHERE ((NOT dry_run));
+
+
+--
+-- Name: tunnel_prefixes tunnel_prefixes_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.tunnel_prefixes
+    ADD CONSTRAINT tunnel_prefixes_pkey PRIMARY KEY (dry_run, prefix);
+
+
+--
+-- Name: tunnel_prefixes tunnel_prefixes_pretended_apart; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.tunnel_prefixes
+    ADD CONSTRAINT tunnel_prefixes_pretended_apart EXCLUDE USING gist (prefix inet_ops WITH &&) WHERE (dry_run);
 
 
 --
@@ -999,6 +1239,20 @@ CREATE UNIQUE INDEX transfers_one_hold ON opendesk.transfers USING btree (sessio
 
 
 --
+-- Name: tunnel_keys_removed; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX tunnel_keys_removed ON opendesk.tunnel_keys USING btree (dry_run) WHERE (removed_at IS NOT NULL);
+
+
+--
+-- Name: tunnel_prefixes_of; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX tunnel_prefixes_of ON opendesk.tunnel_prefixes USING btree (dry_run, device_id);
+
+
+--
 -- Name: users_email; Type: INDEX; Schema: opendesk; Owner: -
 --
 
@@ -1101,6 +1355,41 @@ CREATE TRIGGER transfers_final BEFORE DELETE OR UPDATE ON opendesk.transfers FOR
 --
 
 CREATE TRIGGER transfers_kept BEFORE TRUNCATE ON opendesk.transfers FOR EACH STATEMENT EXECUTE FUNCTION opendesk.refuse('a transfer is never changed or deleted');
+
+
+--
+-- Name: tunnel_bindings tunnel_bindings_told; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER tunnel_bindings_told AFTER INSERT OR DELETE OR UPDATE ON opendesk.tunnel_bindings FOR EACH ROW EXECUTE FUNCTION opendesk.tell_tunnels();
+
+
+--
+-- Name: tunnel_devices tunnel_devices_followed; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER tunnel_devices_followed AFTER INSERT OR DELETE OR UPDATE OF public_key, next_public_key, allowed_ips ON opendesk.tunnel_devices FOR EACH ROW EXECUTE FUNCTION opendesk.follow_tunnel_device();
+
+
+--
+-- Name: tunnel_devices tunnel_devices_named; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER tunnel_devices_named BEFORE UPDATE OF dry_run, id ON opendesk.tunnel_devices FOR EACH ROW EXECUTE FUNCTION opendesk.refuse('a device keeps its id');
+
+
+--
+-- Name: tunnel_devices tunnel_devices_told; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER tunnel_devices_told AFTER INSERT OR DELETE OR UPDATE ON opendesk.tunnel_devices FOR EACH ROW EXECUTE FUNCTION opendesk.tell_tunnel_device();
+
+
+--
+-- Name: tunnel_keys tunnel_keys_told; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER tunnel_keys_told AFTER INSERT ON opendesk.tunnel_keys FOR EACH ROW WHEN ((new.device_id IS NULL)) EXECUTE FUNCTION opendesk.tell_tunnels();
 
 
 --

@@ -12,8 +12,8 @@ import click
 from opendesk.cli.common import EXIT_FAILED, load_settings, plain_failures, say, with_connection
 from opendesk.errors import OpenDeskError
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels.importing import Entry, Found, read
-from opendesk.network.tunnels.taking_over import TakingOver
+from opendesk.network.tunnels.takeover.importing import Entry, Found, read
+from opendesk.network.tunnels.takeover.taking_over import TakingOver
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.retry import retrying
 
@@ -49,7 +49,9 @@ def import_(context: click.Context, /, files: tuple[Path, ...], *, dry_run: bool
     settings = load_settings(context)
     with plain_failures():
         found = read([(path.name, _bytes_of(path)) for path in files])
-    taking = TakingOver(Sealer(settings.relay_master_key), settings.wg_tunnel_pool, settings.relay_dry_run)
+    taking = TakingOver(
+        Sealer(settings.relay_master_key), settings.wg_tunnel_pool, settings.relay_dry_run, settings.wg_vps_public_key
+    )
 
     async def work(conn: TrioConnection) -> list[_Told]:
         if not dry_run:

@@ -16,10 +16,10 @@ from opendesk.cli.tunnel_rotate import rotate
 from opendesk.cli.tunnel_rows import Row, Seen, lines_of, rows_of
 from opendesk.cli.tunnel_wg import wg_of
 from opendesk.network.setup.script import Tunnel, commands
-from opendesk.network.tunnels import bindings, devices
-from opendesk.network.tunnels.device import Device
-from opendesk.network.tunnels.vps import Vps, vps_of
-from opendesk.network.tunnels.wg import WgError
+from opendesk.network.tunnels.api.vps import Vps, vps_of
+from opendesk.network.tunnels.registry import bindings, devices
+from opendesk.network.tunnels.registry.device import Device
+from opendesk.network.wireguard.wg import WgError
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings import Settings
 from opendesk.web.wire import to_wire

@@ -11,11 +11,11 @@ import trio
 
 from opendesk.cli import tunnel_wg
 from opendesk.cli.common import TEXT, load_settings, plain_failures, say
-from opendesk.network.tunnels import key_file
-from opendesk.network.tunnels.interface import Address, InterfaceFault, Maker, Step, Wished, command, fallback, steps
-from opendesk.network.tunnels.key_file import KeyFileFault
-from opendesk.network.tunnels.pool import own_address
-from opendesk.network.tunnels.wg import WgError
+from opendesk.network.tunnels.registry.pool import own_address
+from opendesk.network.wireguard import key_file
+from opendesk.network.wireguard.interface import Address, InterfaceFault, Maker, Step, Wished, command, fallback, steps
+from opendesk.network.wireguard.key_file import KeyFileFault
+from opendesk.network.wireguard.wg import WgError
 from opendesk.settings import Settings
 from opendesk.settings.secret import Secret
 

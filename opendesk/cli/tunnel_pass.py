@@ -11,11 +11,11 @@ from opendesk import database
 from opendesk.cli.common import EXIT_FAILED, load_settings, say, with_database
 from opendesk.cli.tunnel_wg import wg_of
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels.changes import Change, Put
 from opendesk.network.tunnels.figures import TunnelFigures
-from opendesk.network.tunnels.passing import Report
-from opendesk.network.tunnels.plan import ONE_IN, Plan
-from opendesk.network.tunnels.reconcile import Terms, Tunnels
+from opendesk.network.tunnels.keeping.passing import Report
+from opendesk.network.tunnels.keeping.plan import ONE_IN, Plan
+from opendesk.network.tunnels.keeping.reconcile import Terms, Tunnels
+from opendesk.network.wireguard.changes import Change, Put
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.pool import Pool
 from opendesk.settings import Settings

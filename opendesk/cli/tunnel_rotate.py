@@ -8,10 +8,10 @@ import trio
 
 from opendesk.cli.common import EXIT_FAILED, TEXT, load_settings, say, with_connection
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels import devices, stored
-from opendesk.network.tunnels.device import NewDevice, Outcome
-from opendesk.network.tunnels.keys import public_key as checked_key
-from opendesk.network.tunnels.rotation import ROTATION_LASTS_S
+from opendesk.network.tunnels.keeping.rotation import ROTATION_LASTS_S
+from opendesk.network.tunnels.registry import devices, stored
+from opendesk.network.tunnels.registry.device import NewDevice, Outcome
+from opendesk.network.wireguard.keys import public_key as checked_key
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings import Settings
 
@@ -77,7 +77,13 @@ async def _begin(conn: TrioConnection, *, new: NewDevice, settings: Settings) ->
         before = await devices.get(conn, new.id, dry_run=settings.relay_dry_run)
         if before.public_key == new.public_key:
             return True
-        done = await devices.put(conn, new, Sealer(settings.relay_master_key), dry_run=settings.relay_dry_run)
+        done = await devices.put(
+            conn,
+            new,
+            Sealer(settings.relay_master_key),
+            dry_run=settings.relay_dry_run,
+            own_key=settings.wg_vps_public_key,
+        )
     assert done.outcome is Outcome.ROTATING
     return False
 

@@ -5,9 +5,9 @@ from typing import Final, Literal
 
 from attrs import evolve, frozen
 
-from opendesk.network.tunnels.device import Device
-from opendesk.network.tunnels.dump import Peer
-from opendesk.network.tunnels.presence import Status, age_of, status_of
+from opendesk.network.tunnels.keeping.presence import Status, age_of, status_of
+from opendesk.network.tunnels.registry.device import Device
+from opendesk.network.wireguard.dump import Peer
 
 # Whose a key is: a device's present or next one, one that we removed and that is to go, one that somebody bound, or nobody's.
 Known = Literal["device", "rotation", "removed", "bound", "unknown"]

@@ -3,8 +3,8 @@
 import click
 import trio
 
-from opendesk.network.tunnels.interface import Run
-from opendesk.network.tunnels.wg import Wg
+from opendesk.network.wireguard.interface import Run
+from opendesk.network.wireguard.wg import Wg
 from opendesk.settings import Settings
 
 # By a name of its own, in whose place a simulation may be put.

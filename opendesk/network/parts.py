@@ -22,13 +22,13 @@ from opendesk.network.routeros.client import connect as connect_router
 from opendesk.network.routers.fleet import Fleet
 from opendesk.network.routers.link import Connect
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels import devices_api, peers_api, scripts_api, setup_api
+from opendesk.network.tunnels.api import devices_api, peers_api, scripts_api, setup_api
+from opendesk.network.tunnels.api.registering import Registering
+from opendesk.network.tunnels.api.setting_up import SettingUp
 from opendesk.network.tunnels.figures import TunnelFigures
-from opendesk.network.tunnels.reconcile import Terms as TunnelTerms
-from opendesk.network.tunnels.reconcile import Tunnels
-from opendesk.network.tunnels.registering import Registering
-from opendesk.network.tunnels.setting_up import SettingUp
-from opendesk.network.tunnels.wg import Run, Wg
+from opendesk.network.tunnels.keeping.reconcile import Terms as TunnelTerms
+from opendesk.network.tunnels.keeping.reconcile import Tunnels
+from opendesk.network.wireguard.wg import Run, Wg
 from opendesk.ops.audit import Audit
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool

@@ -11,11 +11,11 @@ import httpx
 import trio
 
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels import devices as registry
-from opendesk.network.tunnels.device import NewDevice
 from opendesk.network.tunnels.figures import TunnelFigures
-from opendesk.network.tunnels.reconcile import Terms, Tunnels
-from opendesk.network.tunnels.wg import Wg
+from opendesk.network.tunnels.keeping.reconcile import Terms, Tunnels
+from opendesk.network.tunnels.registry import devices as registry
+from opendesk.network.tunnels.registry.device import NewDevice
+from opendesk.network.wireguard.wg import Wg
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool

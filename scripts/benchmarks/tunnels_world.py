@@ -105,5 +105,11 @@ async def _run(name: str, *, task_status: trio.TaskStatus[trio.Process]) -> None
     """Until cancelled: then it is asked to end, and takes its socket along."""
     command = ["ip", "netns", "exec", name, "wireguard-go", "-f", name]
     environ = {**os.environ, "LOG_LEVEL": "silent"}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    await trio.run_process(command, env=environ, check=False, task_status=task_status, **quiet)
+    await trio.run_process(
+        command,
+        env=environ,
+        check=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        task_status=task_status,
+    )

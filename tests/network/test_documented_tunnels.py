@@ -6,11 +6,11 @@ from typing import Any
 
 from opendesk.cli.tunnel import tunnel
 from opendesk.network.setup.undo import UNDO_S
-from opendesk.network.tunnels import devices_api, peers_api, scripts_api, setup_api
+from opendesk.network.tunnels.api import devices_api, peers_api, scripts_api, setup_api
 from opendesk.network.tunnels.figures import TunnelFigures
-from opendesk.network.tunnels.plan import ONE_IN, Kind
-from opendesk.network.tunnels.presence import STATUSES
-from opendesk.network.tunnels.rotation import ROTATION_LASTS_S
+from opendesk.network.tunnels.keeping.plan import ONE_IN, Kind
+from opendesk.network.tunnels.keeping.presence import STATUSES
+from opendesk.network.tunnels.keeping.rotation import ROTATION_LASTS_S
 from opendesk.ops.metrics import Metrics
 from opendesk.settings.table import DECLARED
 from opendesk.web.endpoint import Endpoint

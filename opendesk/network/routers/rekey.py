@@ -7,7 +7,7 @@ from attrs import frozen
 
 from opendesk.network.routers.errors import CannotOpen
 from opendesk.network.routers.sealing import Sealer, password_of
-from opendesk.network.tunnels.device import preshared_key_of
+from opendesk.network.tunnels.registry.device import preshared_key_of
 from opendesk.postgres.driver import TrioConnection
 
 BATCH: Final = 100

@@ -5,8 +5,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from opendesk.network.tunnels.plan import Kind
-from opendesk.network.tunnels.presence import STATUSES, Status
+from opendesk.network.tunnels.keeping.plan import Kind
+from opendesk.network.tunnels.keeping.presence import STATUSES, Status
 from opendesk.ops.metrics import Metrics
 
 # From an interface with some peers to ten thousand that are all put.

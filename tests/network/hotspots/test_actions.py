@@ -182,7 +182,7 @@ async def test_a_router_that_was_missed_once_is_asked_again_when_somebody_asks(c
     """Not only when its next try is due: a repeat, and whatever else is asked for the device, is done as soon as it is back."""
     router = aged_router()
     router.faults.refuses_connections = True
-    slow_to_retry = {"RELAY_BREAKER_FAILURES": "1000", "RELAY_JOB_BACKOFF_BASE_MS": "3600000"}
+    slow_to_retry: dict[str, Any] = {"RELAY_BREAKER_FAILURES": "1000", "RELAY_JOB_BACKOFF_BASE_MS": "3600000"}
     async with behind(conninfo, router, latency_s=0.0, **slow_to_retry) as net:
         first = await net.authorize()
         assert refused(first) == (503, "ROUTER_UNAVAILABLE")
@@ -205,7 +205,11 @@ async def test_what_is_asked_in_turn_of_a_router_that_is_away_waits_once(conninf
     """However often the way of one device is opened and closed; what was asked last is done."""
     router = aged_router()
     router.faults.refuses_connections = True
-    away = {"RELAY_BREAKER_FAILURES": "1", "RELAY_BREAKER_RECOVERY_MS": "1500", "RELAY_ACTION_TIMEOUT_MS": "1000"}
+    away: dict[str, Any] = {
+        "RELAY_BREAKER_FAILURES": "1",
+        "RELAY_BREAKER_RECOVERY_MS": "1500",
+        "RELAY_ACTION_TIMEOUT_MS": "1000",
+    }
     async with behind(conninfo, router, latency_s=0.0, **away) as net:
         for _ in range(10):
             assert refused(await net.authorize())[0] == 503

@@ -15,7 +15,7 @@ from tests.network.routeros.scripting import FakeRouter
 from tests.network.routers.fake_routers import PING, Heard, spec_of
 
 OURS = Lease(
-    router_id="r1", failures=0, resets=0, target=None, moved=False, open_left_s=None, contact_ago_s=None, booted_ago_s=None,
+    router_id="r1", failures=0, resets=0, target=None, moved=False, refused=False, open_left_s=None, contact_ago_s=None, booted_ago_s=None,
     identity=None, version=None, last_error=None, error_ago_s=None,
 )  # fmt: skip
 LEASED_S = 3.0

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from attrs import define, evolve, field
 
-from opendesk.network.tunnels.devices import NewDevice, Outcome
 from opendesk.network.tunnels.errors import AllowedIpsTaken, PoolExhausted, PublicKeyTaken, TunnelIpTaken
+from opendesk.network.tunnels.registry.devices import NewDevice, Outcome
 
 POOL: Final = IPv4Network("10.9.0.0/29")
 OWN: Final = "10.9.0.1"

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import trio
 
-from opendesk.network.tunnels.peers_api import PORTION
+from opendesk.network.tunnels.api.peers_api import PORTION
 from opendesk.simulators.wireguard import SimulatedWireguard
 from tests.network.behind import PATIENCE_S, TOKEN, good, refused
 from tests.network.tunnels.calling import BINDING, DEVICE, DRY, INTERFACE, PEERS, TUNNEL_IP, escaped, key, tunnelled

@@ -4,8 +4,8 @@ import psycopg
 import pytest
 import trio
 
-from opendesk.network.tunnels import bindings, devices
 from opendesk.network.tunnels.errors import BindingNotFound
+from opendesk.network.tunnels.registry import bindings, devices
 from opendesk.postgres.driver import TrioConnection
 from tests.network.tunnels.test_devices import get, key, put
 

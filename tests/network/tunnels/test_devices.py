@@ -5,15 +5,16 @@ from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 import trio
 
 from opendesk.errors import Misfit, OpenDeskError
+from opendesk.network.routers import registry
 from opendesk.network.routers.errors import SealingUnavailable
+from opendesk.network.routers.registry import NewRouter
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels import bindings, devices
-from opendesk.network.tunnels.device import META_MAX_BYTES, preshared_key_of
-from opendesk.network.tunnels.devices import Device, NewDevice, Outcome, Registered
 from opendesk.network.tunnels.errors import (
     AllowedIpsTaken,
     DeviceNotFound,
@@ -22,6 +23,10 @@ from opendesk.network.tunnels.errors import (
     TooManyDevices,
     TunnelIpTaken,
 )
+from opendesk.network.tunnels.registry import bindings, devices
+from opendesk.network.tunnels.registry.device import META_MAX_BYTES, preshared_key_of
+from opendesk.network.tunnels.registry.devices import Device, NewDevice, Outcome, Registered
+from opendesk.network.tunnels.registry.pool import lowest_free
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from opendesk.settings.secret import Secret
@@ -136,8 +141,8 @@ async def test_a_tunnel_ip_and_a_key_have_one_device(conn: TrioConnection) -> No
 
 
 async def test_the_pool_gives_the_lowest_free_host_and_the_same_one_again(conn: TrioConnection) -> None:
-    given = [(await put(conn, name, number, pool=POOL)).device.tunnel_ip for number, name in enumerate("abc")]
-    assert given == ["10.200.0.2", "10.200.0.3", "10.200.0.4"]
+    gave = [(await put(conn, name, number, pool=POOL)).device.tunnel_ip for number, name in enumerate("abc")]
+    assert gave == ["10.200.0.2", "10.200.0.3", "10.200.0.4"]
     assert (await put(conn, "b", 1, pool=POOL)) == Registered(await get(conn, "b"), Outcome.SAME)
     await devices.remove(conn, "b", dry_run=False)
     assert (await put(conn, "d", 4, pool=POOL)).device.tunnel_ip == "10.200.0.3"
@@ -147,13 +152,38 @@ async def test_the_pool_gives_the_lowest_free_host_and_the_same_one_again(conn: 
 
 async def test_the_pool_gives_nothing_that_lies_in_anybodys_addresses(conn: TrioConnection) -> None:
     await put(conn, "a", 1, allowed_ips=("10.200.0.2/31", "10.200.0.5/32", "10.200.0.8/29"))
-    given = [(await put(conn, name, number, pool=POOL)).device.tunnel_ip for number, name in enumerate("bcde", 2)]
-    assert given == ["10.200.0.4", "10.200.0.6", "10.200.0.7", "10.200.0.16"]
+    gave = [(await put(conn, name, number, pool=POOL)).device.tunnel_ip for number, name in enumerate("bcde", 2)]
+    assert gave == ["10.200.0.4", "10.200.0.6", "10.200.0.7", "10.200.0.16"]
+
+
+async def test_the_pool_gives_nobody_the_address_where_another_router_is_dialled(conn: TrioConnection) -> None:
+    """Its device may be gone: its password would be sent to whoever came there next."""
+    for name, host in (("gone", "10.200.0.2"), ("away", "10.200.0.4"), ("named", "gw.example"), ("out", "192.0.2.1")):
+        await registry.put(conn, NewRouter(id=name, host=host), SEALER)
+    gave = [(await put(conn, name, number, pool=POOL)).device.tunnel_ip for number, name in enumerate("abc", 1)]
+    assert gave == ["10.200.0.3", "10.200.0.5", "10.200.0.6"]
+    assert (await put(conn, "gone", 5, pool=POOL)).device.tunnel_ip == "10.200.0.2"
+    await registry.remove(conn, "away")
+    assert (await put(conn, "d", 6, pool=POOL)).device.tunnel_ip == "10.200.0.4"
+
+
+@given(st.lists(st.tuples(st.integers(0, 63), st.sampled_from([28, 30, 31, 32]))))
+def test_the_lowest_free_host_is_the_first_that_nothing_covers(held: list[tuple[int, int]]) -> None:
+    pool = IPv4Network("10.9.0.0/26")
+    networks = [IPv4Network((int(pool.network_address) + at, bits), strict=False) for at, bits in held]
+    free = [ip for ip in list(pool.hosts())[1:] if not any(ip in one for one in networks)]
+    assert lowest_free(pool, networks) == (str(free[0]) if free else None)
+
+
+async def test_the_interfaces_own_key_is_nobodys(conn: TrioConnection) -> None:
+    new = NewDevice(id="a", public_key=key(1), allowed_ips=("10.200.0.7/32",), tunnel_ip=None)
+    with pytest.raises(PublicKeyTaken, match="own public key"):
+        await devices.put(conn, new, SEALER, dry_run=False, own_key=key(1))
 
 
 async def test_a_pool_that_is_used_up_is_told_and_what_is_given_back_is_given_again(conn: TrioConnection) -> None:
-    given = [(await put(conn, f"d{number}", number, pool=SMALL)).device.tunnel_ip for number in range(1, 6)]
-    assert given == ["10.9.0.2", "10.9.0.3", "10.9.0.4", "10.9.0.5", "10.9.0.6"]
+    gave = [(await put(conn, f"d{number}", number, pool=SMALL)).device.tunnel_ip for number in range(1, 6)]
+    assert gave == ["10.9.0.2", "10.9.0.3", "10.9.0.4", "10.9.0.5", "10.9.0.6"]
     with pytest.raises(PoolExhausted, match="WG_TUNNEL_POOL"):
         await put(conn, "late", 9, pool=SMALL)
     await devices.remove(conn, "d3", dry_run=False)
@@ -167,9 +197,9 @@ async def test_a_pool_without_a_host_to_spare_gives_none(conn: TrioConnection, t
 
 
 async def test_a_pool_may_be_of_ipv6(conn: TrioConnection) -> None:
-    given = [(await put(conn, f"d{number}", number, pool=ip_network("fd00:7::/64"))).device for number in (1, 2)]
-    assert [device.tunnel_ip for device in given] == ["fd00:7::2", "fd00:7::3"]
-    assert given[0].allowed_ips == ("fd00:7::2/128",)
+    gave = [(await put(conn, f"d{number}", number, pool=ip_network("fd00:7::/64"))).device for number in (1, 2)]
+    assert [device.tunnel_ip for device in gave] == ["fd00:7::2", "fd00:7::3"]
+    assert gave[0].allowed_ips == ("fd00:7::2/128",)
     assert (await put(conn, "d1", 1)).outcome is Outcome.SAME
 
 
@@ -372,9 +402,9 @@ async def test_of_many_at_once_one_gets_the_key_and_one_the_prefix(pool: Pool) -
 async def test_removing_and_registering_at_once_loses_neither(pool: Pool) -> None:
     async def churn(conn: TrioConnection, number: int) -> str:
         for _ in range(5):
-            given = await put(conn, f"d{number}", number, pool=POOL)
+            gave = await put(conn, f"d{number}", number, pool=POOL)
             await devices.remove(conn, f"d{number}", dry_run=False)
-        return given.outcome.value
+        return gave.outcome.value
 
     assert await at_once(pool, 8, churn) == ["made"] * 8
     async with pool.connection() as conn:

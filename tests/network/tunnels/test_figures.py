@@ -3,7 +3,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
 from opendesk.network.tunnels.figures import RIGHT, TunnelFigures
-from opendesk.network.tunnels.plan import Kind
+from opendesk.network.tunnels.keeping.plan import Kind
 from opendesk.ops.metrics import Metrics
 
 

@@ -14,7 +14,7 @@ from opendesk.cli import group, import_
 from opendesk.network.hotspots import devices as hotspot_devices
 from opendesk.network.routers import registry
 from opendesk.network.routers.sealing import Sealer, password_of
-from opendesk.network.tunnels import bindings, devices
+from opendesk.network.tunnels.registry import bindings, devices
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings.secret import Secret
 from tests.network.tunnels.test_devices import key

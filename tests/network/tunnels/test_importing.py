@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from opendesk.network.tunnels import importing
-from opendesk.network.tunnels.import_fields import Token
-from opendesk.network.tunnels.importing import Entry, Found
+from opendesk.network.tunnels.takeover import importing
+from opendesk.network.tunnels.takeover.fields import Token
+from opendesk.network.tunnels.takeover.importing import Entry, Found
 from opendesk.settings.secret import Secret
 from tests.network.tunnels.test_devices import key
 

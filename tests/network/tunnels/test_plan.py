@@ -7,9 +7,9 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 import pytest
 
-from opendesk.network.tunnels.changes import Change, Put, Remove
-from opendesk.network.tunnels.dump import Peer
-from opendesk.network.tunnels.plan import Desired, Kind, Plan, Wanted, plan
+from opendesk.network.tunnels.keeping.plan import Desired, Kind, Plan, Wanted, plan
+from opendesk.network.wireguard.changes import Change, Put, Remove
+from opendesk.network.wireguard.dump import Peer
 
 KEYS = tuple(f"key {number}" for number in range(8))
 IPS = tuple(f"10.200.0.{number}/32" for number in range(6))

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from opendesk.network.tunnels.dump import Peer
-from opendesk.network.tunnels.presence import Presence, Status, Transition, count, status_of
+from opendesk.network.tunnels.keeping.presence import Presence, Status, Transition, count, status_of
+from opendesk.network.wireguard.dump import Peer
 
 ONLINE_S = 180
 NOW = 1_790_000_000

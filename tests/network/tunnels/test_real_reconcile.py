@@ -6,11 +6,12 @@ import pytest
 from structlog.testing import capture_logs
 import trio
 
-from opendesk.network.tunnels import devices, keeping
-from opendesk.network.tunnels.devices import NewDevice
 from opendesk.network.tunnels.errors import WireguardUnavailable
-from tests.network.tunnels.namespaces import INSIDE, Joined, Side, new_key
+from opendesk.network.tunnels.keeping import keeper as keeping
+from opendesk.network.tunnels.registry import devices
+from opendesk.network.tunnels.registry.devices import NewDevice
 from tests.network.tunnels.tunnelled import PATIENCE_S, SEALER, On, key, tunnels_on
+from tests.network.wireguard.namespaces import INSIDE, Joined, Side, new_key
 
 BUS = INSIDE["bus"]
 

@@ -7,10 +7,11 @@ import pytest
 from structlog.testing import capture_logs
 import trio
 
-from opendesk.network.tunnels import bindings, devices, keeping
 from opendesk.network.tunnels.errors import TunnelsOff, WireguardUnavailable
-from opendesk.network.tunnels.passing import How
-from opendesk.network.tunnels.plan import Kind
+from opendesk.network.tunnels.keeping import keeper as keeping
+from opendesk.network.tunnels.keeping.passing import How
+from opendesk.network.tunnels.keeping.plan import Kind
+from opendesk.network.tunnels.registry import bindings, devices
 from opendesk.settings.secret import Secret
 from opendesk.simulators.wireguard import SimulatedWireguard
 from tests.network.tunnels.tunnelled import key, tunnels_on, until, until_in_db

@@ -10,10 +10,10 @@ import pytest
 import trio
 
 from opendesk.errors import OpenDeskError
-from opendesk.network.tunnels import bindings, devices
-from opendesk.network.tunnels.device import Device, preshared_key_of
-from opendesk.network.tunnels.devices import NewDevice
 from opendesk.network.tunnels.errors import DeviceNotFound
+from opendesk.network.tunnels.registry import bindings, devices
+from opendesk.network.tunnels.registry.device import Device, preshared_key_of
+from opendesk.network.tunnels.registry.devices import NewDevice
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings.secret import Secret
 from tests.network.tunnels.registry_model import POOL, Kept, Model

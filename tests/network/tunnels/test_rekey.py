@@ -4,9 +4,9 @@ import pytest
 
 from opendesk.network.routers import rekey
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels import devices
-from opendesk.network.tunnels.device import preshared_key_of
-from opendesk.network.tunnels.devices import NewDevice
+from opendesk.network.tunnels.registry import devices
+from opendesk.network.tunnels.registry.device import preshared_key_of
+from opendesk.network.tunnels.registry.devices import NewDevice
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings.secret import Secret
 from tests.network.tunnels.test_devices import key

@@ -2,8 +2,8 @@
 
 import pytest
 
-from opendesk.network.tunnels.dump import Peer
-from opendesk.network.tunnels.rotation import ROTATION_LASTS_S, is_over, proven
+from opendesk.network.tunnels.keeping.rotation import ROTATION_LASTS_S, is_over, proven
+from opendesk.network.wireguard.dump import Peer
 
 SINCE = 1_790_000_000.7
 

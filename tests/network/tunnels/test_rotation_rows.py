@@ -3,8 +3,8 @@
 from typing import Any
 
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels import bindings, devices
-from opendesk.network.tunnels.devices import Outcome
+from opendesk.network.tunnels.registry import bindings, devices
+from opendesk.network.tunnels.registry.devices import Outcome
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings.secret import Secret
 from tests.network.tunnels.test_devices import PSK, SEALER, get, key, put, tombstones

@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from opendesk.network.tunnels.rounds import Rounds
+from opendesk.network.tunnels.keeping.rounds import Rounds
 
 
 class Work:

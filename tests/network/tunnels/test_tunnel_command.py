@@ -15,15 +15,15 @@ import trio
 
 from opendesk.cli import group, tunnel_wg
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels import bindings, devices
-from opendesk.network.tunnels.device import NewDevice
 from opendesk.network.tunnels.errors import DeviceNotFound
-from opendesk.network.tunnels.key_file import public_key_of
+from opendesk.network.tunnels.registry import bindings, devices
+from opendesk.network.tunnels.registry.device import NewDevice
+from opendesk.network.wireguard.key_file import public_key_of
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings.secret import Secret
 from opendesk.simulators.wireguard import SimulatedWireguard
-from tests.network.tunnels.alone import namespace
-from tests.network.tunnels.namespaces import new_key
+from tests.network.wireguard.alone import namespace
+from tests.network.wireguard.namespaces import new_key
 from tests.system.daemon import COMMAND, environment, url_of
 
 MASTER = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="

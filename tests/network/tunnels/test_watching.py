@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from opendesk.network.tunnels import devices, keeping, watching
+from opendesk.network.tunnels.keeping import keeper as keeping
+from opendesk.network.tunnels.keeping import watching
+from opendesk.network.tunnels.registry import devices
 from opendesk.settings.secret import Secret
 from tests.network.tunnels.tunnelled import On, key, tunnels_on, until
 

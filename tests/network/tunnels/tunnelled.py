@@ -13,11 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 import trio
 
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels import devices
-from opendesk.network.tunnels.devices import NewDevice
 from opendesk.network.tunnels.figures import TunnelFigures
-from opendesk.network.tunnels.reconcile import Terms, Tunnels
-from opendesk.network.tunnels.wg import Wg
+from opendesk.network.tunnels.keeping.reconcile import Terms, Tunnels
+from opendesk.network.tunnels.registry import devices
+from opendesk.network.tunnels.registry.devices import NewDevice
+from opendesk.network.wireguard.wg import Wg
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool

@@ -1,0 +1,1 @@
+"""The calls of backends: devices, peers, routers, and setting these up."""

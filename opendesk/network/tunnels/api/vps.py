@@ -1,0 +1,103 @@
+"""Where routers dial, and what they are to hold of their tunnel."""
+
+from ipaddress import IPv4Interface
+from typing import Final
+
+from attrs import frozen
+
+from opendesk.network.setup.script import INTERFACE, KEEPALIVE_S, MAX_ALLOWED, Tunnel
+from opendesk.network.tunnels.api.asked import Reading, ipv4_tunnel_ip
+from opendesk.network.tunnels.api.requests import TunnelConfig
+from opendesk.network.tunnels.errors import VpsConfigMissing
+from opendesk.network.wireguard import prefixes
+from opendesk.settings import Settings
+
+# What a router is told of its tunnel is IPv4.
+_VERSION: Final = 4
+
+
+@frozen
+class Vps:
+    """Our end, as routers are told of it."""
+
+    public_key: str
+    endpoint: str
+    pool: str
+
+    def router_end(self, device_id: str, tunnel_ip: str) -> Tunnel:
+        host, port = host_and_port(self.endpoint)
+        return Tunnel(
+            device_id=device_id,
+            address=f"{tunnel_ip}/32",
+            vps_public_key=self.public_key,
+            vps_host=host,
+            vps_port=port,
+            allowed_ips=(self.pool,),
+        )
+
+
+def host_and_port(endpoint: str) -> tuple[str, int]:
+    """Of one that has been read; an IPv6 address without its brackets, as RouterOS has it."""
+    host, _colon, port = endpoint.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def vps_of(settings: Settings) -> Vps:
+    """Raise VpsConfigMissing."""
+    key, endpoint, pool = settings.wg_vps_public_key, settings.wg_vps_endpoint, settings.wg_tunnel_pool
+    if key is None or endpoint is None:
+        missing = [name for name, value in (("WG_VPS_PUBLIC_KEY", key), ("WG_VPS_ENDPOINT", endpoint)) if value is None]
+        raise VpsConfigMissing(f"not set: {', '.join(missing)}")
+    if pool.version != _VERSION:
+        raise VpsConfigMissing("WG_TUNNEL_POOL is not IPv4, which routers' tunnels are")
+    return Vps(key, endpoint, str(pool))
+
+
+def router_end(config: TunnelConfig, settings: Settings, device_id: str) -> Tunnel:
+    """As a call wants it; what it leaves out is the settings'. Raise ValidationFailed with all that is missing or no router's."""
+    reading = Reading()
+    if (config.tunnel_ip is None) == (config.tunnel_cidr is None):
+        reading.fault("/config/tunnelIp", "or tunnelCidr is wanted, and not both")
+    host = reading.read(ipv4_tunnel_ip, config.tunnel_ip, "/config/tunnelIp")
+    cidr = reading.read(_interface, config.tunnel_cidr, "/config/tunnelCidr")
+    allowed_ips = reading.read(_networks, config.allowed_ips, "/config/allowedIps")
+    endpoint = reading.read(prefixes.endpoint, config.vps_endpoint, "/config/vpsEndpoint") or settings.wg_vps_endpoint
+    key = config.vps_public_key or settings.wg_vps_public_key
+    if key is None:
+        reading.fault("/config/vpsPublicKey", "is missing, and WG_VPS_PUBLIC_KEY is not set")
+    if config.vps_endpoint is None and endpoint is None:
+        reading.fault("/config/vpsEndpoint", "is missing, and WG_VPS_ENDPOINT is not set")
+    if allowed_ips is None and settings.wg_tunnel_pool.version != _VERSION:
+        reading.fault("/config/allowedIps", "is missing, and WG_TUNNEL_POOL is not IPv4")
+    reading.finish()
+    assert key is not None
+    assert endpoint is not None
+    vps_host, vps_port = host_and_port(endpoint)
+    return Tunnel(
+        device_id=device_id,
+        address=cidr or f"{host}/32",
+        vps_public_key=key,
+        vps_host=vps_host,
+        vps_port=vps_port,
+        allowed_ips=allowed_ips or (str(settings.wg_tunnel_pool),),
+        interface=config.interface_name or INTERFACE,
+        keepalive=KEEPALIVE_S if config.keep_alive is None else config.keep_alive,
+    )
+
+
+def _interface(text: str) -> str:
+    try:
+        address = IPv4Interface(text)
+    except ValueError:
+        raise ValueError("is not an IPv4 address with the length of its prefix, such as 10.200.0.7/16") from None
+    ipv4_tunnel_ip(str(address.ip))
+    return str(address)
+
+
+def _networks(texts: tuple[str, ...]) -> tuple[str, ...]:
+    found = prefixes.allowed_ips(texts)
+    if len(found) > MAX_ALLOWED:
+        raise ValueError(f"has more than {MAX_ALLOWED} parts, all that a router is told")
+    if any(":" in text for text in found):
+        raise ValueError("has IPv6 networks, which a router's tunnel doesn't lead to")
+    return found

@@ -1,0 +1,131 @@
+"""Tunnels, for the rest of the daemon: the interface follows the registry, and nothing else changes it.
+
+A call commits to the registry and waits here until it was seen on the interface. In a dry run there is no interface, and all else is the same.
+"""
+
+from collections.abc import Awaitable, Callable, Collection
+import time
+
+from attrs import define, field
+import trio
+
+from opendesk.network.routers.sealing import Sealer
+from opendesk.network.tunnels.errors import TunnelsOff, WireguardUnavailable
+from opendesk.network.tunnels.figures import TunnelFigures
+from opendesk.network.tunnels.keeping.drifts import Drifts
+from opendesk.network.tunnels.keeping.keeper import Keeper, Terms
+from opendesk.network.tunnels.keeping.passing import How, Passes, Report
+from opendesk.network.tunnels.keeping.plan import plan
+from opendesk.network.tunnels.keeping.sight import Sight
+from opendesk.network.tunnels.keeping.wanted import Registry
+from opendesk.network.tunnels.keeping.watching import Watch
+from opendesk.network.wireguard.dump import Interface
+from opendesk.network.wireguard.wg import Wg, WgError
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.pool import Pool
+
+__all__ = ["Report", "Terms", "Tunnels"]
+
+
+def _ignore(_host: str) -> None:
+    pass
+
+
+@define(eq=False)
+class Tunnels:
+    """`run` is a service of the daemon; all else works without it, too. The callbacks are given a tunnel IP, and may be set until then.
+
+    Without `wg` tunnels are off here, and in a dry run it isn't called.
+    """
+
+    _pool: Pool
+    _listen: Callable[[], Awaitable[TrioConnection]]
+    _wg: Wg | None
+    _terms: Terms
+    _sealer: Sealer
+    _figures: TunnelFigures
+    _now: Callable[[], float] = time.time
+    came_back: Callable[[str], None] = _ignore
+    went_silent: Callable[[str], None] = _ignore
+    registry: Registry = field(init=False)
+    _watch: Watch = field(init=False)
+    _keeper: Keeper | None = field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        terms, figures = self._terms, self._figures
+        self.registry = Registry(self._pool, self._sealer, terms.dry_run)
+        self._watch = Watch(
+            figures, terms.online_s, terms.offline_max_age_s,
+            came_back=self._tell_back, went_silent=self._tell_silent,
+        )  # fmt: skip
+        if self._wg is not None and not terms.dry_run:
+            sight = Sight(self._wg, self._now)
+            passes = Passes(self._pool, self.registry, sight, Drifts(figures), self._now)
+            self._keeper = Keeper(terms, self.registry, sight, passes, self._watch, figures, self._now)
+
+    def _tell_back(self, host: str) -> None:
+        self.came_back(host)
+
+    def _tell_silent(self, host: str) -> None:
+        self.went_silent(host)
+
+    def require_on(self) -> None:
+        """Raise TunnelsOff where nothing can come of a change."""
+        if self._keeper is None and not self._terms.dry_run:
+            raise TunnelsOff
+
+    @property
+    def own_key(self) -> str | None:
+        """The interface's public key, as far as it is known."""
+        seen = None if self._keeper is None else self._keeper.sight.interface
+        return None if seen is None else seen.public_key
+
+    async def run(self) -> None:
+        if self._keeper is None:
+            await trio.sleep_forever()
+        else:
+            await self._keeper.run(self._listen)
+
+    async def settle(self, ids: Collection[str]) -> None:
+        """After a commit, until the interface was seen to hold what these devices ask for. Raise WireguardUnavailable, TunnelsOff."""
+        self.require_on()
+        if self._keeper is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._keeper.settle(ids)
+
+    async def look(self, max_age_s: float = 1.0) -> Interface | None:
+        """The interface as it is, or was so short a time ago; None where there is none to look at. Raise WireguardUnavailable."""
+        if self._keeper is None:
+            await trio.lowlevel.checkpoint()
+            return None
+        try:
+            return await self._keeper.sight.look(max_age_s)
+        except WgError as error:
+            raise WireguardUnavailable(str(error)) from error
+
+    def offline_for(self, host: str) -> float | None:
+        """For how many seconds the device of this tunnel IP has been silent, if that is too long to send it anything."""
+        return self._watch.offline_for(host)
+
+    async def pass_once(self, *, remove_unknown: bool, most: int | None = None, apply: bool = True) -> Report:
+        """A pass on an operator's word. Without `apply` it only shows; in a dry run, what would be put on an interface that holds nothing.
+
+        Raise TunnelsOff, WireguardUnavailable, or what the database does.
+        """
+        self.require_on()
+        if self._keeper is None or not self._keeper.is_listening:
+            self.registry.tell_all()
+        if self._keeper is None:
+            return await self._pretended()
+        how = How(remove_unknown=remove_unknown, most=most, applies=apply)
+        try:
+            return await self._keeper.one(how)
+        except WgError as error:
+            raise WireguardUnavailable(str(error)) from error
+
+    async def _pretended(self) -> Report:
+        await self.registry.refresh()
+        nothing = Interface(None, 0, {})
+        found = plan(self.registry.desired(), nothing.peers, remove_unknown=False)
+        return Report(nothing, found, (), found)

@@ -1,0 +1,93 @@
+"""Devices that fall silent and come back: told once, counted, and known to who would send them something."""
+
+from collections.abc import Callable, Mapping
+import math
+from typing import Final
+
+from attrs import define, field
+import structlog
+import trio
+
+from opendesk.network.tunnels.figures import TunnelFigures
+from opendesk.network.tunnels.keeping import presence
+from opendesk.network.tunnels.keeping.presence import Presence, Transition
+from opendesk.network.tunnels.keeping.wanted import Known
+from opendesk.network.wireguard.dump import Interface
+
+log = structlog.get_logger()
+
+# What was seen of devices is looked at every ten seconds. When it is older than some of these looks, nobody knows.
+STALE_S: Final = 60.0
+# Lines of one look. When the server itself was cut off, so were ten thousand devices, and one line says so.
+LINES_MAX: Final = 100
+
+
+@define(eq=False)
+class Watch:
+    """`came_back` and `went_silent` are given the tunnel IP. Silent is who was so for longer than `max_age_s`; 0: nobody ever is."""
+
+    _figures: TunnelFigures
+    _online_s: float
+    _max_age_s: float
+    came_back: Callable[[str], None]
+    went_silent: Callable[[str], None]
+    _presence: Presence = field(init=False)
+    _silences_s: dict[str, float] = field(factory=dict)  # by tunnel IP
+    _looked_s: float = -math.inf
+
+    def __attrs_post_init__(self) -> None:
+        self._presence = Presence(self._online_s)
+
+    async def look(self, interface: Interface, devices: Mapping[str, Known], now_unix: float) -> None:
+        """In three steps, of ten milliseconds each where there are ten thousand devices. `now_unix`: when it was read."""
+        devices = dict(devices)
+        keys = {one.id: one.public_key for one in devices.values()}
+        transitions = self._presence.look(interface.peers, keys, now_unix)
+        await trio.lowlevel.checkpoint()
+        self._figures.peers_are(presence.count(interface.peers.values(), now_unix, self._online_s))
+        await trio.lowlevel.checkpoint()
+        silences_s = self._silent(interface, devices, now_unix)
+        went, back = silences_s.keys() - self._silences_s.keys(), self._silences_s.keys() - silences_s.keys()
+        self._silences_s, self._looked_s = silences_s, trio.current_time()
+        self._tell(transitions)
+        hosts = {devices[one.device_id].tunnel_ip for one in transitions if one.to == "ONLINE"}
+        for host in sorted(went):
+            self.went_silent(host)
+        for host in sorted(back | {host for host in hosts if host is not None}):
+            self.came_back(host)
+
+    def _silent(self, interface: Interface, devices: Mapping[str, Known], now_unix: float) -> dict[str, float]:
+        """Where no keepalive is asked for, silence says nothing."""
+        found = {}
+        for one in devices.values():
+            peer = interface.peers.get(one.public_key)
+            if not self._max_age_s or one.tunnel_ip is None or peer is None or not peer.keepalive:
+                continue
+            age_s = self._presence.silence_s(one.id, now_unix)
+            if age_s is not None and age_s > self._max_age_s:
+                found[one.tunnel_ip] = age_s
+        return found
+
+    def _tell(self, transitions: list[Transition]) -> None:
+        for one in transitions:
+            self._figures.turned(one.to)
+        for one in transitions[:LINES_MAX]:
+            event = "tunnel.peer_back" if one.to == "ONLINE" else "tunnel.peer_offline"
+            log.info(event, device=one.device_id, age_s=round(one.age_s), first=one.is_first)
+        if len(transitions) > LINES_MAX:
+            log.warning("tunnel.many_peers_turned", count=len(transitions) - LINES_MAX)
+
+    def nothing_seen(self) -> None:
+        """Nobody is said to be silent because nobody can look."""
+        if self._silences_s and self._is_stale:
+            back, self._silences_s = self._silences_s.keys(), {}
+            for host in sorted(back):
+                self.came_back(host)
+
+    @property
+    def _is_stale(self) -> bool:
+        return trio.current_time() - self._looked_s > STALE_S
+
+    def offline_for(self, host: str) -> float | None:
+        """For how many seconds the device of this tunnel IP has been silent, if that is too long to send it anything."""
+        return None if self._is_stale else self._silences_s.get(host)

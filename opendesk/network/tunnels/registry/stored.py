@@ -1,0 +1,84 @@
+"""Devices and tombstones as they are stored."""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from opendesk.network.tunnels.errors import DeviceNotFound
+from opendesk.network.tunnels.registry.device import Device
+from opendesk.postgres.driver import TrioConnection
+
+# Told whenever something changed: a device's id, or nothing for what is no device's.
+CHANNEL: Final = "opendesk_tunnels"
+
+# Twice what one interface is measured with; behind it reads and passes are no longer quick.
+DEVICES_MAX: Final = 20_000
+# One present and one next of each device, and as many that wait to be seen gone: they pile up while the interface is away.
+KEYS_MAX: Final = 3 * DEVICES_MAX
+
+COLUMNS: Final = """
+    id, seq, public_key, preshared_key_sealed, next_public_key, next_preshared_key_sealed, next_since, host(tunnel_ip) AS tunnel_ip,
+    array_to_string(allowed_ips, ',') AS allowed_ips, endpoint, keepalive, meta, created_at, updated_at
+"""
+# "tunl" in ASCII, so that it is nobody else's, and the realm.
+_LOCK: Final = "SELECT pg_advisory_xact_lock(1953852012, %(dry_run)s::boolean::integer)"
+_SOME: Final = f"SELECT {COLUMNS} FROM tunnel_devices WHERE dry_run = %(dry_run)s AND id = ANY (%(ids)s)"
+_OF_KEY: Final = f"""
+    SELECT {COLUMNS} FROM tunnel_devices
+     WHERE dry_run = %(dry_run)s AND (public_key = %(public_key)s OR next_public_key = %(public_key)s)
+"""
+_PORTION: Final = f"""
+    SELECT {COLUMNS} FROM tunnel_devices WHERE dry_run = %(dry_run)s AND seq > %(seq)s ORDER BY seq LIMIT %(limit)s
+"""
+_PAGE: Final = f"""
+    SELECT {COLUMNS} FROM tunnel_devices WHERE dry_run = %(dry_run)s AND seq < coalesce(%(seq)s, 9223372036854775807)
+     ORDER BY seq DESC LIMIT %(limit)s
+"""
+_TOMBSTONES: Final = (
+    "SELECT public_key FROM tunnel_keys WHERE dry_run = %(dry_run)s AND removed_at IS NOT NULL LIMIT %(limit)s"
+)
+_BURY: Final = """
+    DELETE FROM tunnel_keys WHERE dry_run = %(dry_run)s AND public_key = ANY (%(keys)s) AND removed_at IS NOT NULL
+"""
+
+
+async def take_turn(conn: TrioConnection, *, dry_run: bool) -> None:
+    """Until the transaction ends nobody else registers; what is read after this is what they left."""
+    await conn.run(_LOCK, {"dry_run": dry_run})
+
+
+async def get(conn: TrioConnection, device_id: str, *, dry_run: bool) -> Device:
+    """Raise DeviceNotFound."""
+    found = await some(conn, [device_id], dry_run=dry_run)
+    if not found:
+        raise DeviceNotFound(f"there is no device {device_id}")
+    return found[0]
+
+
+async def find_key(conn: TrioConnection, public_key: str, *, dry_run: bool) -> Device | None:
+    """The device whose present or next key this is."""
+    return await conn.fetch_one(_OF_KEY, {"dry_run": dry_run, "public_key": public_key}, row=Device)
+
+
+async def some(conn: TrioConnection, ids: Collection[str], *, dry_run: bool) -> Sequence[Device]:
+    """Those of them that there are, in no order."""
+    return await conn.fetch(_SOME, {"dry_run": dry_run, "ids": list(ids)}, row=Device)
+
+
+async def portion(conn: TrioConnection, after_seq: int, limit: int, *, dry_run: bool) -> Sequence[Device]:
+    """Oldest first: all of them, portion by portion, from `after_seq` 0 on."""
+    return await conn.fetch(_PORTION, {"dry_run": dry_run, "seq": after_seq, "limit": limit}, row=Device)
+
+
+async def page(conn: TrioConnection, before_seq: int | None, limit: int, *, dry_run: bool) -> Sequence[Device]:
+    """Newest first, from the newest where `before_seq` is None."""
+    return await conn.fetch(_PAGE, {"dry_run": dry_run, "seq": before_seq, "limit": limit}, row=Device)
+
+
+async def tombstones(conn: TrioConnection, *, dry_run: bool) -> frozenset[str]:
+    """Keys that are to go from the interface, and stay here until it was seen without them."""
+    return frozenset(key for (key,) in await conn.fetch(_TOMBSTONES, {"dry_run": dry_run, "limit": KEYS_MAX}))
+
+
+async def bury(conn: TrioConnection, keys: Collection[str], *, dry_run: bool) -> int:
+    """They were seen gone. Those that somebody asked for again meanwhile are no tombstones any more, and stay."""
+    return await conn.run(_BURY, {"dry_run": dry_run, "keys": list(keys)}) if keys else 0

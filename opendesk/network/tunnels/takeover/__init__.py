@@ -1,0 +1,1 @@
+"""What an earlier system kept in files, taken over by `opendesk import`."""

@@ -1,0 +1,178 @@
+"""Registering what was imported: an entry's parts together or not at all, and nothing twice."""
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, Final
+
+from attrs import evolve, frozen
+
+from opendesk.errors import OpenDeskError
+from opendesk.network.hotspots import devices as hotspot_devices
+from opendesk.network.hotspots.errors import DeviceNotFound as TokenUnknown
+from opendesk.network.hotspots.place import Place
+from opendesk.network.routers import registry
+from opendesk.network.routers.errors import CannotOpen
+from opendesk.network.routers.registry import NewRouter, StoredRouter
+from opendesk.network.routers.sealing import Sealer, password_of
+from opendesk.network.tunnels.errors import BindingNotFound, PublicKeyTaken
+from opendesk.network.tunnels.registry import bindings, devices
+from opendesk.network.tunnels.registry.device import NewDevice, Outcome
+from opendesk.network.tunnels.registry.stored import take_turn
+from opendesk.network.tunnels.takeover.fields import Token
+from opendesk.network.tunnels.takeover.importing import Entry
+from opendesk.postgres.driver import TrioConnection
+
+Network = IPv4Network | IPv6Network
+
+# Of several parts: what became of the entry as a whole.
+_ORDER: Final = (Outcome.SAME, Outcome.CHANGED, Outcome.MADE)
+
+
+class CannotTakeOver(OpenDeskError):
+    """Something is missing in what is to be taken over."""
+
+    status, code = 400, "CANNOT_TAKE_OVER"
+
+
+@frozen
+class TakingOver:
+    """Into which registry, and with which key."""
+
+    sealer: Sealer
+    pool: Network
+    dry_run: bool
+    own_key: str | None = None  # of the interface
+
+    async def entry(self, conn: TrioConnection, entry: Entry) -> Outcome:
+        """What became of it. Raise an OpenDeskError that says why it isn't taken over; nothing is stored then."""
+        check(entry)
+        async with conn.transaction():
+            # Before anything else is locked, as whoever registers does.
+            await take_turn(conn, dry_run=self.dry_run)
+            outcomes = [Outcome.SAME]
+            device_id = entry.device_id
+            if is_device(entry):
+                device_id, outcome = await self._device(conn, entry)
+                outcomes.append(outcome)
+            if entry.user is not None:
+                outcomes.append(await self._router(conn, entry))
+            if entry.public_key is not None and entry.mikrotik_ip is not None:
+                outcomes.append(await self._binding(conn, entry.public_key, device_id or "", entry.mikrotik_ip))
+            outcomes += [await _hotspot_device(conn, token) for token in entry.tokens]
+        return max(outcomes, key=_ORDER.index)
+
+    async def _device(self, conn: TrioConnection, entry: Entry) -> tuple[str, Outcome]:
+        assert entry.public_key is not None
+        known = await self._known(conn, entry, entry.public_key)
+        if known is not None and entry.public_key not in known.keys:
+            # What is in the files may be older than a rotation: it must not begin one back.
+            raise PublicKeyTaken(f"device {known.id} is registered with another public key")
+        new = NewDevice(
+            id=entry.device_id,
+            public_key=entry.public_key,
+            allowed_ips=entry.allowed_ips,
+            tunnel_ip=entry.tunnel_ip,
+            endpoint=entry.endpoint,
+            keepalive=entry.keepalive,
+            preshared_key=entry.preshared_key,
+            meta={**(known.meta if known else {}), **_notes(entry)},
+        )
+        done = await devices.put(
+            conn, new, self.sealer, dry_run=self.dry_run, pool=self.pool, allocate=False, own_key=self.own_key
+        )
+        # A next key that waits already was there before: it goes on as it did.
+        return done.device.id, Outcome.SAME if done.outcome is Outcome.ROTATING else done.outcome
+
+    async def _known(self, conn: TrioConnection, entry: Entry, public_key: str) -> devices.Device | None:
+        if entry.device_id is None:
+            return await devices.find_key(conn, public_key, dry_run=self.dry_run)
+        found = await devices.some(conn, [entry.device_id], dry_run=self.dry_run)
+        return found[0] if found else None
+
+    async def _router(self, conn: TrioConnection, entry: Entry) -> Outcome:
+        """What the files can't say stays as an operator set it."""
+        host = entry.tunnel_ip or entry.mikrotik_ip
+        assert entry.device_id is not None
+        assert host is not None
+        new = NewRouter(id=entry.device_id, host=host, port=entry.port, user=entry.user, password=entry.password)
+        old = await registry.get(conn, new.id, dry_run=self.dry_run)
+        if old is not None:
+            new = evolve(new, tls=old.tls, tls_sha256=old.tls_sha256, timeout_ms=old.timeout_ms)
+            if self._is_same(old, new):
+                return Outcome.SAME
+        await registry.put(conn, new, self.sealer, dry_run=self.dry_run)
+        return Outcome.MADE if old is None else Outcome.CHANGED
+
+    def _is_same(self, old: StoredRouter, new: NewRouter) -> bool:
+        if (old.host, old.port, old.username) != (new.host, new.port, new.user):
+            return False
+        if old.password_sealed is None or new.password is None:
+            return old.password_sealed is None and new.password is None
+        try:
+            return self.sealer.open(old.password_sealed, about=password_of(old.id)) == new.password
+        except CannotOpen:  # what nobody can read any more is replaced
+            return False
+
+    async def _binding(self, conn: TrioConnection, public_key: str, device_id: str, mikrotik_ip: str) -> Outcome:
+        try:
+            old = await bindings.find(conn, public_key, dry_run=self.dry_run)
+        except BindingNotFound:
+            old = None
+        new = await bindings.bind(conn, public_key, device_id, mikrotik_ip, dry_run=self.dry_run)
+        if old is None:
+            return Outcome.MADE
+        return Outcome.SAME if new == old else Outcome.CHANGED
+
+
+async def _hotspot_device(conn: TrioConnection, token: Token) -> Outcome:
+    """One that has greeted since then is somewhere else by now, and stays there."""
+    text = token.token.reveal()
+    try:
+        await hotspot_devices.find(conn, text, token.router_id)
+    except TokenUnknown:
+        await hotspot_devices.hello(conn, token.router_id, Place(token.ip, token.mac), None, None, text)
+        return Outcome.MADE
+    return Outcome.SAME
+
+
+def is_device(entry: Entry) -> bool:
+    return entry.public_key is not None and (entry.allowed_ips is not None or entry.tunnel_ip is not None)
+
+
+def check(entry: Entry) -> None:
+    """Raise CannotTakeOver for what would be lost without a word."""
+    faults = [why for is_so, why in _faults(entry) if is_so]
+    if faults:
+        raise CannotTakeOver("; ".join(faults))
+
+
+def _faults(entry: Entry) -> Sequence[tuple[bool, str]]:
+    has_key, has_access = entry.public_key is not None, entry.user is not None
+    of_peer = (entry.allowed_ips, entry.tunnel_ip, entry.endpoint, entry.keepalive, entry.preshared_key)
+    is_peer = any(value is not None for value in of_peer)
+    has_place = entry.tunnel_ip is not None or entry.mikrotik_ip is not None
+    has_notes = bool(_notes(entry))
+    return (
+        (not (has_key or has_access or entry.tokens), "it has no public key, no router's user and no token"),
+        (is_peer and not has_key and not has_access, "it has no public key"),
+        (has_notes and not is_device(entry), "what is noted of it has no device: it has no public key, or no address"),
+        (has_key and not is_device(entry) and entry.mikrotik_ip is None, "it has neither allowed IPs nor a tunnel IP"),
+        (
+            has_key and not is_device(entry) and is_peer,
+            "it is to be a peer, and has neither allowed IPs nor a tunnel IP",
+        ),
+        (has_key and not is_device(entry) and entry.device_id is None, "its public key belongs to no device"),
+        (has_access and not has_place, "its router has neither a tunnel IP nor a mikrotikIp"),
+        (has_access and entry.device_id is None, "its router has no id"),
+        (not has_access and (entry.password, entry.port) != (None, None), "its router has no apiUser"),
+    )
+
+
+def _notes(entry: Entry) -> Mapping[str, Any]:
+    """As the API keeps them."""
+    notes = dict(entry.meta or {})
+    if entry.device_name is not None:
+        notes["deviceName"] = entry.device_name
+    if entry.public_ip is not None:
+        notes["mikrotik"] = {"publicIp": entry.public_ip}
+    return notes
