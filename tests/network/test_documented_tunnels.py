@@ -18,7 +18,7 @@ from opendesk.web.openapi import _common_errors
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tunnels.md").read_text()
-MODULES = sorted((ROOT / "opendesk" / "network" / "tunnels").glob("*.py"))
+MODULES = sorted((ROOT / "opendesk" / "network").rglob("*.py"))
 
 
 def section(title: str) -> str:

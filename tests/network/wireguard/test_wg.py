@@ -138,7 +138,7 @@ async def test_removing_who_is_not_there_is_no_fault(subject: Subject) -> None:
     assert await subject.peers() == {}
 
 
-@pytest.mark.parametrize("bad", [A[:-1], f"{A[:-2]}B=", "", "x"])
+@pytest.mark.parametrize("bad", [A[:-1], f"{A[:-2]}B=", "", "x"], ids=["unpadded", "not canonical", "empty", "short"])
 async def test_a_bad_key_anywhere_applies_nothing_and_is_not_told(subject: Subject, bad: str) -> None:
     with pytest.raises(Refused) as caught:
         await subject.wg.apply([Put(A, (), 0), Put(bad, (), 0), Put(B, (), 0)])
