@@ -213,7 +213,7 @@ def _connect_to(ports: Mapping[str, int]) -> Connect:
     def through(target: Target) -> AbstractAsyncContextManager[Api]:
         if target.host.startswith("127."):
             return connect(target)
-        return connect(evolve(target, host="127.0.0.1", port=ports.get(target.host, NOBODY_S_PORT)))
+        return connect(evolve(target, host="127.0.0.1", port=ports.get(target.host, NOBODY_S_PORT), interface=None))
 
     return through
 

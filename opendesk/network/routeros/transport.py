@@ -25,7 +25,8 @@ class Target:
     """Where a router is, and as whom to log in. `timeout_s` is for connecting and logging in together, and for each command.
 
     With `tls_sha256`, the SHA-256 of its certificate in DER, the router is the one that has this certificate; without, its
-    certificate must be valid for `host`. `allow_md5_login` is for RouterOS before 6.43, which asks for it only after it was sent the
+    certificate must be valid for `host`. With `interface` an address is reached through that network interface, whatever the machine's routes say, or not
+    at all. `allow_md5_login` is for RouterOS before 6.43, which asks for it only after it was sent the
     password itself.
     """
 
@@ -37,6 +38,7 @@ class Target:
     tls_sha256: bytes | None = field(default=None, kw_only=True)
     timeout_s: float = field(default=TIMEOUT_S, validator=gt(0), kw_only=True)
     allow_md5_login: bool = field(default=False, kw_only=True)
+    interface: str | None = field(default=None, kw_only=True)
 
     @tls_sha256.validator
     def _check_pin(self, _attribute: object, pin: bytes | None) -> None:
@@ -51,7 +53,7 @@ async def open_stream(target: Target) -> trio.abc.Stream:
     """Raise Unreachable. Nothing is told to who hasn't proven to be the router."""
     try:
         # Trio turns Nagle's algorithm off: with it, a command could wait 40 ms for the acknowledgement of the one before.
-        stream = await dial(target.host, target.port)
+        stream = await dial(target.host, target.port, interface=target.interface)
     except (OSError, UnicodeError) as error:  # the latter of a name that no DNS can have
         raise Unreachable(f"{target} can't be connected to: {_cause(error)}") from error
     if not target.tls:

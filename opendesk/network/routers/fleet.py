@@ -52,6 +52,9 @@ WRITE_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 3600.0
 # For one write of them: some hundred rows at most in a second, and the next tries again.
 WRITE_S: Final = 5.0
+# When the server's own line was cut, all routers come back in one look: those woken together, and until the next are.
+WOKEN_TOGETHER: Final = 50
+WAKINGS_APART_S: Final = 0.1
 # At a stop. A mute database isn't waited for: leases end by themselves then.
 LEAVE_S: Final = 1.0
 
@@ -83,6 +86,8 @@ class Fleet:
     _look_at_s: float = field(init=False, default=0.0)
     _changed: dict[str, Health] = field(init=False, factory=dict)
     _said: frozenset[str] = field(init=False, default=frozenset())
+    _back: set[str] = field(init=False, factory=set)  # hosts of devices, which are bounded
+    _came_back: trio.Event = field(init=False, factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
         recovery_s = self._settings.relay_breaker_recovery_ms / 1000
@@ -143,8 +148,10 @@ class Fleet:
         spec = self.specs.get(router_id)
         return spec is not None and self._silent_for(spec.host) is not None
 
-    def tunnel_came_back(self, host: str) -> None:
-        self._roster.wake(host)
+    def tunnels_came_back(self, hosts: Collection[str]) -> None:
+        """Whoever is reached there is tried soon."""
+        self._back |= frozenset(hosts)
+        self._came_back.set()
 
     def look_again(self) -> None:
         """At the registry: it has changed, or may have."""
@@ -157,6 +164,7 @@ class Fleet:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hear)
+                nursery.start_soon(self._wake)
                 nursery.start_soon(self._keep_leases)
                 nursery.start_soon(every, WRITE_EVERY_S, self._write)
                 nursery.start_soon(every, FORGET_EVERY_S, self._forget)
@@ -168,6 +176,15 @@ class Fleet:
         await listen(
             self._listen, [registry.CHANNEL], who="fleet", begun=self.look_again, heard=lambda _: self.look_again()
         )
+
+    async def _wake(self) -> None:
+        while True:
+            await self._came_back.wait()
+            self._came_back = trio.Event()
+            while self._back:
+                some = {self._back.pop() for _ in range(min(WOKEN_TOGETHER, len(self._back)))}
+                self._roster.wake(some)
+                await trio.sleep(WAKINGS_APART_S)
 
     async def _keep_leases(self) -> None:
         while True:
@@ -210,11 +227,16 @@ class Fleet:
         asked_s = trio.current_time()  # before the database's clock is read: so it ends here before it ends there
         async with self._pool.connection() as conn:
             # Who only pretends doesn't keep routers from those who drive them.
-            rows = await states.lease(conn, self.node, [self.lane(name) for name in self.specs], self._ttl_s)
+            ours = [self.lane(name) for name, spec in self.specs.items() if self._reaches(spec)]
+            rows = await states.lease(conn, self.node, ours, self._ttl_s)
         self._leases = {router_of(row.router_id): row for row in rows}
         self._held_until_s = asked_s + self._ttl_s * (1 - STOP_BEFORE)
         self._leased.set()
         self._roster.arrange(self.specs, self._leases, until_s=self._held_until_s)
+
+    def _reaches(self, spec: RouterSpec) -> bool:
+        """What is behind a tunnel is for whoever has the interface."""
+        return self.dry_run or not spec.is_tunnelled or self._settings.wg_interface is not None
 
     async def _drive(self) -> None:
         """Workers, for as long as the leases last; anew when there are some again."""

@@ -90,4 +90,5 @@ def target_of(spec: RouterSpec) -> Target:
         tls=spec.tls,
         tls_sha256=spec.tls_sha256,
         timeout_s=spec.timeout_s,
+        interface=spec.interface,
     )

@@ -1,10 +1,11 @@
 """Which routers there are: those registered in the database, and those of MIKROTIK_NODES."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from ipaddress import ip_address
 from typing import Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 import structlog
 
 from opendesk.network.routers.errors import CannotOpen, RouterNotFound, SealingUnavailable
@@ -55,6 +56,10 @@ _PUT: Final = """
     )
     SELECT is_new FROM put
 """
+# Which of these addresses are devices' ends of tunnels.
+_TUNNELLED: Final = """
+    SELECT host(tunnel_ip) FROM tunnel_devices WHERE dry_run = %(dry_run)s AND tunnel_ip = ANY (%(ips)s::inet[])
+"""
 # Its state stays for a while, and its lease with it: whoever drives it may not have heard yet.
 _REMOVE: Final = "DELETE FROM routers WHERE id = %(id)s AND dry_run = %(dry_run)s"
 
@@ -91,7 +96,10 @@ class StoredRouter:
 
 @frozen(kw_only=True)
 class RouterSpec:
-    """All that it takes to dial a router; `fault` says why it can't be dialled all the same."""
+    """All that it takes to dial a router; `fault` says why it can't be dialled all the same.
+
+    One that `is_tunnelled` is the business of the daemon that has the interface, and dialled through that `interface` or not at all.
+    """
 
     id: str
     host: str
@@ -103,6 +111,8 @@ class RouterSpec:
     timeout_s: float
     source: str
     fault: str | None = None
+    is_tunnelled: bool = False
+    interface: str | None = None
 
 
 async def load(conn: TrioConnection, settings: Settings) -> dict[str, RouterSpec]:
@@ -113,11 +123,17 @@ async def load(conn: TrioConnection, settings: Settings) -> dict[str, RouterSpec
     }
     for node in settings.mikrotik_nodes:
         specs[node.id] = _node_or_fault(node, settings, OVER_DATABASE if node.id in specs else ENVIRONMENT)
-    return specs
+    return {spec.id: spec for spec in await _through_tunnels(conn, settings, specs.values())}
 
 
 async def find(conn: TrioConnection, settings: Settings, router_id: str) -> RouterSpec:
     """Raise RouterNotFound."""
+    spec = await _spec(conn, settings, router_id)
+    (found,) = await _through_tunnels(conn, settings, [spec])
+    return found
+
+
+async def _spec(conn: TrioConnection, settings: Settings, router_id: str) -> RouterSpec:
     for node in settings.mikrotik_nodes:
         if node.id == router_id:
             return _node_or_fault(node, settings, ENVIRONMENT)
@@ -125,6 +141,31 @@ async def find(conn: TrioConnection, settings: Settings, router_id: str) -> Rout
     if row is None:
         raise RouterNotFound(f"there is no router {router_id}")
     return _row_or_fault(row, Sealer(settings.relay_master_key), settings)
+
+
+async def _through_tunnels(
+    conn: TrioConnection, settings: Settings, specs: Iterable[RouterSpec]
+) -> Sequence[RouterSpec]:
+    specs = list(specs)
+    in_pool = {spec.host: _is_in_pool(spec.host, settings) for spec in specs}
+    ips = [host for host, is_in in in_pool.items() if is_in is not None]
+    rows = await conn.fetch(_TUNNELLED, {"dry_run": settings.relay_dry_run, "ips": ips}) if ips else ()
+    tunnelled = {host for (host,) in rows}
+    through = {host for host in ips if in_pool[host]} | tunnelled
+    return [
+        evolve(spec, is_tunnelled=spec.host in tunnelled, interface=settings.wg_interface)
+        if spec.host in through
+        else spec
+        for spec in specs
+    ]
+
+
+def _is_in_pool(host: str, settings: Settings) -> bool | None:
+    """None of what is no tunnel's address: a name, or one that is good on one link only."""
+    try:
+        return None if "%" in host else ip_address(host) in settings.wg_tunnel_pool
+    except ValueError:
+        return None
 
 
 async def list_all(conn: TrioConnection, *, dry_run: bool = False) -> Sequence[StoredRouter]:

@@ -1,6 +1,6 @@
 """The workers that run: one for each router that is ours, replaced when it is to be reached in another way."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from attrs import define, field, frozen
 import trio
@@ -60,10 +60,10 @@ class Roster:
         driven = self._driven.get(router_id)
         return None if driven is None else driven.worker
 
-    def wake(self, host: str) -> None:
+    def wake(self, hosts: Collection[str]) -> None:
         """Those that are reached there."""
         for driven in self._driven.values():
-            if driven.worker.spec.host == host:
+            if driven.worker.spec.host in hosts:
                 driven.worker.wake()
 
     def rooms(self) -> Mapping[str, int]:

@@ -296,7 +296,7 @@ async def test_a_silent_tunnel_is_told_at_once_and_the_job_waits_for_it(conninfo
         assert answer.headers["retry-after"]
         assert held(router) == NOTHING
         silent.clear()
-        fleet.tunnel_came_back("127.0.0.1")
+        fleet.tunnels_came_back({"127.0.0.1"})
         assert (await net.job_is(answer.json()["jobId"], "done"))["attempts"] == 1
         assert held(router) == open_for("1")
 

@@ -21,6 +21,7 @@ from opendesk.network.routeros.client import connect
 from opendesk.network.routeros.errors import TimedOut, Unreachable
 from opendesk.network.routeros.session import Command, Result
 from opendesk.network.routeros.transport import Target
+from opendesk.settings.secret import Secret
 from tests.network.routeros.scripting import TARGET, FakeRouter
 
 CERTIFICATES = Path(__file__).parents[2] / "web" / "certificates"
@@ -206,3 +207,13 @@ async def test_who_takes_connections_and_says_nothing_is_left() -> None:
         for tls in (False, True):
             with pytest.raises(TimedOut):
                 await talk(evolve(TLS, port=silent.getsockname()[1], tls=tls, timeout_s=0.2))
+
+
+async def test_what_is_to_go_through_an_interface_goes_through_it_or_not_at_all() -> None:
+    """Also where the machine's routes know another way."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        await trio.aclose_forcefully(await dialling.dial("127.0.0.1", port, interface="lo"))
+        target = transport.Target("127.0.0.1", port, "api", Secret("x"), interface="no-such-if0")
+        with pytest.raises(Unreachable, match="No such device"):
+            await transport.open_stream(target)

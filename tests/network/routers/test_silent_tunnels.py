@@ -1,5 +1,6 @@
 """A router whose tunnel has been silent for too long is left alone, and tried at once when it is heard of again."""
 
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,8 +10,10 @@ import trio
 from trio.testing import MockClock
 
 from opendesk.network.routeros.session import Result
+from opendesk.network.routers import registry
 from opendesk.network.routers.breaker import Breaker
 from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable, TunnelSilent
+from opendesk.network.routers.fleet import WOKEN_TOGETHER
 from opendesk.network.routers.health import Health
 from opendesk.network.routers.link import Api
 from opendesk.network.routers.states import StoredState
@@ -124,7 +127,7 @@ async def test_a_fleet_wakes_the_router_behind_the_tunnel_that_came_back(conninf
         assert on.fleet.silent_here("bus-1")
         assert "bus-1" not in on.fleet.open_lanes()
         silent.clear()
-        on.fleet.tunnel_came_back("10.200.0.2")
+        on.fleet.tunnels_came_back({"10.200.0.2"})
         assert (await on.worker("bus-1")).room > 0
         assert on.opened
         assert await on.fleet.mik_status(conn, "bus-1") == "ONLINE"
@@ -163,3 +166,62 @@ async def test_in_a_dry_run_no_tunnel_keeps_a_router(conninfo: str, conn: TrioCo
         await until(lambda: "dry run/r1" in on.fleet.open_lanes())
         assert not on.fleet.silent_here("r1")
         assert await on.fleet.mik_status(conn, "r1") == "UNKNOWN"
+
+
+async def test_many_that_come_back_together_are_woken_in_portions(conninfo: str, conn: TrioConnection) -> None:
+    net, hosts = Net(), [f"10.201.0.{number}" for number in range(1, 2 * WOKEN_TOGETHER + 1)]
+    silent = dict.fromkeys(hosts, 999.0)
+    for number, host in enumerate(hosts):
+        net.add(host)
+        await register(conn, f"bus-{number}", host=host)
+    async with fleet_on(conninfo, net) as on:
+        on.fleet.silent_for = silent.get
+        await until(lambda: all(on.fleet.get(f"bus-{number}") is not None for number in range(len(hosts))))
+        silent.clear()
+        on.fleet.tunnels_came_back(hosts)
+        await until(lambda: bool(on.opened))
+        assert len(on.opened) <= WOKEN_TOGETHER
+        await until(lambda: len(set(on.opened)) == len(hosts))
+
+
+# ---- which daemon drives what is behind a tunnel, and how
+
+
+async def behind_tunnel(conn: TrioConnection, name: str, ip: str) -> None:
+    await conn.run(
+        "INSERT INTO tunnel_devices (dry_run, id, public_key, tunnel_ip, allowed_ips)"
+        " VALUES (false, %(id)s, %(key)s, %(ip)s::inet, ARRAY[%(ip)s::cidr])",
+        {"id": name, "ip": ip, "key": base64.b64encode(name.encode().ljust(32)).decode()},
+    )
+    await register(conn, name, host=ip)
+
+
+async def test_a_daemon_without_the_interface_leaves_what_is_behind_it_to_another(
+    conninfo: str, conn: TrioConnection
+) -> None:
+    net = Net()
+    net.add("10.200.0.2")
+    net.add("192.0.2.9")
+    await behind_tunnel(conn, "bus", "10.200.0.2")
+    await register(conn, "lan", host="192.0.2.9")
+    async with fleet_on(conninfo, net) as without:
+        await without.worker("lan")
+        assert without.fleet.get("bus") is None
+        async with fleet_on(conninfo, net, settings_of(wg_interface="wg0")) as having:
+            await having.worker("bus")
+            assert {target.interface for target in net.routers["10.200.0.2"].targets} == {"wg0"}
+        assert {target.interface for target in net.routers["192.0.2.9"].targets} == {None}
+        # And whoever asks for one of them is told the same as ever.
+        assert set(without.fleet.specs) == {"bus", "lan"}
+
+
+async def test_an_address_of_the_pool_is_dialled_through_the_tunnel_though_its_device_is_gone(
+    conn: TrioConnection,
+) -> None:
+    for name, host in (("gone", "10.200.0.7"), ("link", "fe80::1%eth0"), ("name", "gw.example"), ("lan", "192.0.2.9")):
+        await register(conn, name, host=host)
+    specs = await registry.load(conn, settings_of(wg_interface="wg0"))
+    assert {name: (spec.interface, spec.is_tunnelled) for name, spec in specs.items()} == {
+        "gone": ("wg0", False), "link": (None, False), "name": (None, False), "lan": (None, False),
+    }  # fmt: skip
+    assert {spec.interface for spec in (await registry.load(conn, settings_of())).values()} == {None}
