@@ -5,27 +5,26 @@ worker is stopped before the leases end, so that two daemons never drive one rou
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from functools import partial
 import random
 from typing import Final
 from uuid import UUID
 
 from attrs import define, field
-import psycopg
 import structlog
 import trio
 
 from opendesk.network.routeros.client import connect
 from opendesk.network.routers import registry, states
 from opendesk.network.routers.breaker import Breaker
-from opendesk.network.routers.health import Health
+from opendesk.network.routers.hooks import Hooks
 from opendesk.network.routers.lanes import lane_of, router_of
 from opendesk.network.routers.link import Connect
 from opendesk.network.routers.registry import OVER_DATABASE, RouterSpec
 from opendesk.network.routers.roster import Roster
 from opendesk.network.routers.states import Lease
 from opendesk.network.routers.status import UNKNOWN, MikStatus, RouterStatus, status_of
-from opendesk.network.routers.worker import Hooks, Worker
+from opendesk.network.routers.worker import Worker
+from opendesk.network.routers.writing import StateWriter
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.listening import listen
@@ -47,11 +46,7 @@ LOOK_EVERY_S: Final = 30.0
 LOOKS_APART_S: Final = 0.2
 # After the database was away.
 RETRY_S: Final = 1.0
-# States that changed are written once in that time.
-WRITE_EVERY_S: Final = 1.0
 FORGET_EVERY_S: Final = 3600.0
-# For one write of them: some hundred rows at most in a second, and the next tries again.
-WRITE_S: Final = 5.0
 # When the server's own line was cut, all routers come back in one look: those woken together, and until the next are.
 WOKEN_TOGETHER: Final = 50
 WAKINGS_APART_S: Final = 0.1
@@ -84,7 +79,7 @@ class Fleet:
     _leased: trio.Event = field(init=False, factory=trio.Event)
     _news: trio.Event = field(init=False, factory=trio.Event)
     _look_at_s: float = field(init=False, default=0.0)
-    _changed: dict[str, Health] = field(init=False, factory=dict)
+    _states: StateWriter = field(init=False)
     _said: frozenset[str] = field(init=False, default=frozenset())
     _back: set[str] = field(init=False, factory=set)  # hosts of devices, which are bounded
     _came_back: trio.Event = field(init=False, factory=trio.Event)
@@ -92,7 +87,8 @@ class Fleet:
     def __attrs_post_init__(self) -> None:
         recovery_s = self._settings.relay_breaker_recovery_ms / 1000
         fresh = Breaker(limit=self._settings.relay_breaker_failures, recovery_s=recovery_s)
-        hooks = Hooks(self._note, self._open_lane, self._rebooted, self.jitter, self._silent_for)
+        self._states = StateWriter(self._pool, self.node)
+        hooks = Hooks(self._states.note, self._open_lane, self._rebooted, self.jitter, self._silent_for)
         self._roster = Roster(fresh, self.connect, hooks, dials=not self.dry_run)
 
     # ---- for the rest of the daemon
@@ -166,7 +162,7 @@ class Fleet:
                 nursery.start_soon(self._hear)
                 nursery.start_soon(self._wake)
                 nursery.start_soon(self._keep_leases)
-                nursery.start_soon(every, WRITE_EVERY_S, self._write)
+                nursery.start_soon(self._states.run)
                 nursery.start_soon(every, FORGET_EVERY_S, self._forget)
                 await self._drive()
         finally:
@@ -249,36 +245,6 @@ class Fleet:
 
     # ---- what is written
 
-    async def _write(self) -> None:
-        """What can't be written now is written with the next."""
-        healths, self._changed = self._changed, {}
-        if not healths:
-            return
-        try:
-            with trio.fail_after(WRITE_S):
-                await self._written(healths)
-        except (*AWAY, trio.TooSlowError) as error:
-            self._changed = healths | self._changed
-            log.warning("fleet.states_not_written", routers=len(healths), error=repr(error))
-        except trio.Cancelled:  # `_leave` tries once more
-            self._changed = healths | self._changed
-            raise
-
-    async def _written(self, healths: Mapping[str, Health]) -> None:
-        try:
-            await retrying(partial(self._write_all, healths))
-        except AWAY:
-            raise
-        except psycopg.Error:  # one that the database refuses must not hold up the others
-            log.exception("fleet.states_refused", routers=sorted(healths))
-            if len(healths) > 1:
-                for router_id, health in healths.items():
-                    await self._written({router_id: health})
-
-    async def _write_all(self, healths: Mapping[str, Health]) -> None:
-        async with self._pool.connection() as conn:
-            await states.write(conn, self.node, healths, trio.current_time())
-
     async def _forget(self) -> None:
         try:
             async with self._pool.connection() as conn:
@@ -293,7 +259,7 @@ class Fleet:
         """
         self._leases, self._held_until_s, self._leased = {}, 0.0, trio.Event()
         with trio.move_on_after(LEAVE_S, shield=True) as limit:
-            await self._write_last()
+            await self._states.write_last(LEAVE_S / 2)
             try:
                 async with self._pool.connection() as conn:
                     await states.give_up(conn, self.node)
@@ -302,18 +268,7 @@ class Fleet:
         if limit.cancelled_caught:
             log.warning("fleet.left_without_a_word", error=f"no answer in {LEAVE_S} s")
 
-    async def _write_last(self) -> None:
-        """Whatever comes of it, leases are given up after it."""
-        try:
-            with trio.move_on_after(LEAVE_S / 2):
-                await self._write()
-        except Exception:
-            log.exception("fleet.states_lost", routers=len(self._changed))
-
     # ---- what workers tell
-
-    def _note(self, router_id: str, health: Health) -> None:
-        self._changed[router_id] = health
 
     def _silent_for(self, host: str) -> float | None:
         return None if self.dry_run else self.silent_for(host)

@@ -61,7 +61,12 @@ _TUNNELLED: Final = """
     SELECT host(tunnel_ip) FROM tunnel_devices WHERE dry_run = %(dry_run)s AND tunnel_ip = ANY (%(ips)s::inet[])
 """
 # Its state stays for a while, and its lease with it: whoever drives it may not have heard yet.
-_REMOVE: Final = "DELETE FROM routers WHERE id = %(id)s AND dry_run = %(dry_run)s"
+_REMOVE: Final = """
+    DELETE FROM routers WHERE id = %(id)s AND dry_run = %(dry_run)s AND host = coalesce(%(host)s::text, host)
+"""
+_OTHER_AT: Final = (
+    f"SELECT id FROM routers WHERE host = %(host)s AND {_SEEN} AND id IS DISTINCT FROM %(id)s ORDER BY id LIMIT 1"
+)
 
 
 @frozen(kw_only=True)
@@ -186,6 +191,13 @@ async def put(conn: TrioConnection, router: NewRouter, sealer: Sealer, *, dry_ru
     Who only pretends changes nothing of one that is there.
     """
     sealed = None if router.password is None else sealer.seal(router.password, about=password_of(router.id))
+    return await put_sealed(conn, router, sealed, dry_run=dry_run)
+
+
+async def put_sealed(
+    conn: TrioConnection, router: NewRouter, password_sealed: bytes | None, *, dry_run: bool = False
+) -> bool:
+    """As `put`, with a password that was sealed before, for this router."""
     row = await conn.fetch_one(
         _PUT,
         {
@@ -195,7 +207,7 @@ async def put(conn: TrioConnection, router: NewRouter, sealer: Sealer, *, dry_ru
             "tls": router.tls,
             "tls_sha256": router.tls_sha256,
             "username": router.user,
-            "password_sealed": sealed,
+            "password_sealed": password_sealed,
             "timeout_ms": router.timeout_ms,
             "dry_run": dry_run,
         },
@@ -203,9 +215,15 @@ async def put(conn: TrioConnection, router: NewRouter, sealer: Sealer, *, dry_ru
     return row is not None and bool(row[0])
 
 
-async def remove(conn: TrioConnection, router_id: str, *, dry_run: bool = False) -> None:
-    """Raise RouterNotFound. What is said of it in MIKROTIK_NODES stays."""
-    if await conn.run(_REMOVE, {"id": router_id, "dry_run": dry_run}) == 0:
+async def other_at(conn: TrioConnection, host: str, router_id: str | None, *, dry_run: bool = False) -> str | None:
+    """Another router that is dialled there."""
+    found = await conn.fetch_one(_OTHER_AT, {"host": host, "id": router_id, "dry_run": dry_run})
+    return None if found is None else str(found[0])
+
+
+async def remove(conn: TrioConnection, router_id: str, *, host: str | None = None, dry_run: bool = False) -> None:
+    """Raise RouterNotFound, also if it isn't dialled at `host`, where that is told. What is said of it in MIKROTIK_NODES stays."""
+    if await conn.run(_REMOVE, {"id": router_id, "host": host, "dry_run": dry_run}) == 0:
         raise RouterNotFound(f"there is no router {router_id} in the database")
 
 

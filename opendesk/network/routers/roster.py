@@ -7,10 +7,11 @@ import trio
 
 from opendesk.network.routers.breaker import Breaker
 from opendesk.network.routers.health import Health
+from opendesk.network.routers.hooks import Hooks
 from opendesk.network.routers.link import Connect
 from opendesk.network.routers.registry import RouterSpec
 from opendesk.network.routers.states import Lease
-from opendesk.network.routers.worker import Hooks, Worker
+from opendesk.network.routers.worker import Worker
 
 
 @define(eq=False)

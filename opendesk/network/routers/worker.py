@@ -18,6 +18,7 @@ from opendesk.network.routeros.errors import LoginRefused, TimedOut, Trap
 from opendesk.network.routers.blame import Blame
 from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable, TunnelSilent
 from opendesk.network.routers.health import Health
+from opendesk.network.routers.hooks import Hooks
 from opendesk.network.routers.link import DIAL_FAILURES, FAILURES, Api, Connect, is_gone_within, look, target_of
 from opendesk.network.routers.places import Places
 from opendesk.network.routers.registry import RouterSpec
@@ -50,21 +51,6 @@ PROBE_SPREAD: Final = 0.1
 
 # Who is told of a tunnel that is heard of again is woken; this is for what got lost.
 SILENCE_LOOK_S: Final = 30.0
-
-
-def _never(_host: str) -> float | None:
-    return None
-
-
-@define
-class Hooks:
-    """Whom a worker tells. `rebooted` is awaited before the reboot counts as told: what it raises, it is asked again at the next look."""
-
-    changed: Callable[[str, Health], None]
-    lane_opened: Callable[[str], None]
-    rebooted: Callable[[str], Awaitable[None]]
-    jitter: Callable[[], float]  # 0…1
-    silent_for: Callable[[str], float | None] = _never  # of a host behind a tunnel: seconds, if they are too many
 
 
 @define(eq=False)

@@ -11,8 +11,9 @@ from opendesk.network.routeros.session import Command, Result
 from opendesk.network.routeros.transport import Target
 from opendesk.network.routers.breaker import Breaker
 from opendesk.network.routers.health import Health
+from opendesk.network.routers.hooks import Hooks
 from opendesk.network.routers.registry import RouterSpec
-from opendesk.network.routers.worker import Hooks, Worker
+from opendesk.network.routers.worker import Worker
 from opendesk.settings.secret import Secret
 
 PING = Command("/system/clock/print")

@@ -234,9 +234,10 @@ async def test_one_whose_database_was_away_for_long_drives_again(conn: TrioConne
     with capture_logs():
         async with fleet_on(conninfo, net) as on:
             before = await on.worker("a")
-            pool, on.fleet._pool = on.fleet._pool, Pool("host=/nowhere", size=1)
+            pool = on.fleet._pool
+            on.fleet._pool = on.fleet._states._pool = Pool("host=/nowhere", size=1)
             await until(lambda: on.fleet.get("a") is None)
-            on.fleet._pool = pool
+            on.fleet._pool = on.fleet._states._pool = pool
             assert await on.worker("a") is not before
     assert router.most_open == 1
 
@@ -394,7 +395,7 @@ async def test_a_state_that_the_database_refuses_keeps_no_other_from_being_writt
         async with fleet_on(conninfo, net) as on:
             well = (await on.worker("b")).health
             refused = evolve(well, breaker=evolve(well.breaker, failures=2**40))
-            on.fleet._changed = {"a": refused, "b": evolve(well, identity="written all the same")}
+            on.fleet._states._changed = {"a": refused, "b": evolve(well, identity="written all the same")}
             await until_in_db(conn, "SELECT FROM router_states WHERE identity = 'written all the same'")
             assert on.fleet.get("a") is not None
     assert [line["routers"] for line in logs if line["event"] == "fleet.states_refused"][:2] == [["a", "b"], ["a"]]
