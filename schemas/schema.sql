@@ -155,6 +155,23 @@ $$;
 
 
 --
+-- Name: tell_tunnel_binding(); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.tell_tunnel_binding() RETURNS trigger
+    LANGUAGE plpgsql
+    AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM opendesk.tunnel_devices
+                    WHERE dry_run = coalesce(NEW.dry_run, OLD.dry_run) AND public_key = coalesce(NEW.public_key, OLD.public_key)) THEN
+        PERFORM pg_notify('opendesk_tunnels', '');
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+
+--
 -- Name: tell_tunnel_device(); Type: FUNCTION; Schema: opendesk; Owner: -
 --
 
@@ -677,6 +694,9 @@ CREATE TABLE opendesk.tunnel_devices (
     next_public_key text,
     next_preshared_key_sealed bytea,
     next_since timestamp with time zone,
+    next_username text,
+    next_password_sealed bytea,
+    next_port integer,
     tunnel_ip inet,
     allowed_ips cidr[] NOT NULL,
     endpoint text,
@@ -694,9 +714,11 @@ END) AND (tunnel_ip <<= ANY ((allowed_ips)::inet[]))))),
     CONSTRAINT tunnel_devices_id_check CHECK ((id ~ '^[A-Za-z0-9._:-]{1,64}$'::text)),
     CONSTRAINT tunnel_devices_keepalive_check CHECK (((keepalive >= 0) AND (keepalive <= 65535))),
     CONSTRAINT tunnel_devices_meta_check CHECK ((jsonb_typeof(meta) = 'object'::text)),
+    CONSTRAINT tunnel_devices_next_port_check CHECK (((next_port >= 1) AND (next_port <= 65535))),
     CONSTRAINT tunnel_devices_next_public_key_check CHECK ((next_public_key ~ '^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$'::text)),
+    CONSTRAINT tunnel_devices_next_username_check CHECK (((length(next_username) >= 1) AND (length(next_username) <= 64))),
     CONSTRAINT tunnel_devices_public_key_check CHECK ((public_key ~ '^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$'::text)),
-    CONSTRAINT tunnel_devices_rotation CHECK ((((next_public_key IS NULL) = (next_since IS NULL)) AND (next_public_key <> public_key) AND ((next_public_key IS NOT NULL) OR (next_preshared_key_sealed IS NULL))))
+    CONSTRAINT tunnel_devices_rotation CHECK ((((next_public_key IS NULL) = (next_since IS NULL)) AND (next_public_key <> public_key) AND ((next_public_key IS NOT NULL) OR ((next_preshared_key_sealed IS NULL) AND (next_username IS NULL))) AND ((next_username IS NOT NULL) OR ((next_password_sealed IS NULL) AND (next_port IS NULL)))))
 );
 
 
@@ -735,6 +757,17 @@ CREATE TABLE opendesk.tunnel_prefixes (
     dry_run boolean NOT NULL,
     prefix cidr NOT NULL,
     device_id text NOT NULL
+);
+
+
+--
+-- Name: tunnel_removals; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.tunnel_removals (
+    is_only_one boolean DEFAULT true NOT NULL,
+    removed_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT tunnel_removals_is_only_one_check CHECK (is_only_one)
 );
 
 
@@ -1018,6 +1051,14 @@ ALTER TABLE ONLY opendesk.tunnel_prefixes
 
 ALTER TABLE ONLY opendesk.tunnel_prefixes
     ADD CONSTRAINT tunnel_prefixes_pretended_apart EXCLUDE USING gist (prefix inet_ops WITH &&) WHERE (dry_run);
+
+
+--
+-- Name: tunnel_removals tunnel_removals_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.tunnel_removals
+    ADD CONSTRAINT tunnel_removals_pkey PRIMARY KEY (is_only_one);
 
 
 --
@@ -1361,7 +1402,7 @@ CREATE TRIGGER transfers_kept BEFORE TRUNCATE ON opendesk.transfers FOR EACH STA
 -- Name: tunnel_bindings tunnel_bindings_told; Type: TRIGGER; Schema: opendesk; Owner: -
 --
 
-CREATE TRIGGER tunnel_bindings_told AFTER INSERT OR DELETE OR UPDATE ON opendesk.tunnel_bindings FOR EACH ROW EXECUTE FUNCTION opendesk.tell_tunnels();
+CREATE TRIGGER tunnel_bindings_told AFTER INSERT OR DELETE OR UPDATE ON opendesk.tunnel_bindings FOR EACH ROW EXECUTE FUNCTION opendesk.tell_tunnel_binding();
 
 
 --

@@ -37,8 +37,8 @@ PURE = {
         "hotspots.plan",
     ),
     "network.wireguard": ("arguments", "changes", "dump", "keys", "prefixes"),
-    "network.tunnels.keeping": ("plan", "presence", "rotation"),
-    "network.setup": ("script", "steps", "minimal", "undo"),
+    "network.tunnels.keeping": ("plan", "presence", "rotation", "thefts"),
+    "network.setup": ("script", "steps", "minimal", "redialling", "undo"),
     "settings": ("addresses", "secret", "values"),
 }
 PURE_MODULES = {f"opendesk.{room}.{name}" for room, names in PURE.items() for name in names} | {"opendesk.limits"}

@@ -50,7 +50,11 @@ def import_(context: click.Context, /, files: tuple[Path, ...], *, dry_run: bool
     with plain_failures():
         found = read([(path.name, _bytes_of(path)) for path in files])
     taking = TakingOver(
-        Sealer(settings.relay_master_key), settings.wg_tunnel_pool, settings.relay_dry_run, settings.wg_vps_public_key
+        Sealer(settings.relay_master_key),
+        settings.wg_tunnel_pool,
+        settings.relay_dry_run,
+        settings.wg_vps_public_key,
+        settings.mikrotik_nodes,
     )
 
     async def work(conn: TrioConnection) -> list[_Told]:

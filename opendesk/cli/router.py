@@ -197,7 +197,7 @@ def rekey(context: click.Context, *, as_json: bool) -> None:
         for router_id in done.unopened:
             say(f"router {router_id}: no key of RELAY_MASTER_KEY opens its password: add it again", err=True)
         for device_id in done.unopened_devices:
-            say(f"device {device_id}: no key of RELAY_MASTER_KEY opens its preshared key: register it again", err=True)
+            say(f"device {device_id}: no key of RELAY_MASTER_KEY opens one of its secrets: register it again", err=True)
     if done.unopened or done.unopened_devices:
         sys.exit(EXIT_FAILED)
 

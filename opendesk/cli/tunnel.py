@@ -5,7 +5,7 @@ import json
 import time
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 import click
 import trio
 
@@ -15,8 +15,9 @@ from opendesk.cli.tunnel_pass import apply, plan
 from opendesk.cli.tunnel_rotate import rotate
 from opendesk.cli.tunnel_rows import Row, Seen, lines_of, rows_of
 from opendesk.cli.tunnel_wg import wg_of
-from opendesk.network.setup.script import Tunnel, commands
+from opendesk.network.setup.script import API_PORT, Tunnel, commands
 from opendesk.network.tunnels.api.vps import Vps, vps_of
+from opendesk.network.tunnels.keeping.sight import hinted
 from opendesk.network.tunnels.registry import bindings, devices
 from opendesk.network.tunnels.registry.device import Device
 from opendesk.network.wireguard.wg import WgError
@@ -75,8 +76,8 @@ def script(context: click.Context, device_id: str) -> None:
         return await devices.get(conn, device_id, dry_run=settings.relay_dry_run)
 
     with plain_failures():
-        vps = vps_of(settings)
-    for line in commands(_router_end(with_connection(settings, work), vps)):
+        vps = vps_of(settings, trio.run(_own_key, settings))
+    for line in commands(_router_end(with_connection(settings, work), vps, settings.mikrotik_port or API_PORT)):
         click.echo(line)
 
 
@@ -94,7 +95,9 @@ async def _list(conn: TrioConnection, *, settings: Settings, apart_s: float) -> 
     seen, fault = None, None
     try:
         seen = await _look(settings, apart_s)
-    except (WgError, _NotLooked) as error:
+    except WgError as error:
+        fault = str(hinted(error))
+    except _NotLooked as error:
         fault = str(error)
     dry_run = settings.relay_dry_run
     # After the interface: a device that is registered in between isn't taken for an unknown peer.
@@ -102,6 +105,16 @@ async def _list(conn: TrioConnection, *, settings: Settings, apart_s: float) -> 
     removed = await devices.tombstones(conn, dry_run=dry_run)
     bound = await bindings.keys(conn, dry_run=dry_run)
     return _Listed(settings.wg_interface, dry_run, fault, rows_of(found, removed, bound, seen))
+
+
+async def _own_key(settings: Settings) -> str | None:
+    """The interface's, if it can be read: a script may well be made on another machine."""
+    if settings.wg_interface is None or settings.relay_dry_run:
+        return None
+    try:
+        return (await wg_of(settings).read()).public_key
+    except WgError:
+        return None
 
 
 class _NotLooked(Exception):
@@ -134,10 +147,10 @@ async def _all_devices(conn: TrioConnection, *, dry_run: bool) -> list[Device]:
     return found
 
 
-def _router_end(device: Device, vps: Vps) -> Tunnel:
+def _router_end(device: Device, vps: Vps, api_port: int) -> Tunnel:
     if device.tunnel_ip is None:
         raise click.ClickException(printable(f"device {device.id} has no tunnel IP: register it with one"))
     try:
-        return vps.router_end(device.id, device.tunnel_ip)
+        return evolve(vps.router_end(device.id, device.tunnel_ip), api_port=api_port)
     except ValueError as error:
         raise click.ClickException(printable(f"device {device.id}: {error}")) from None

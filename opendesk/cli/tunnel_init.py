@@ -2,6 +2,7 @@
 
 from ipaddress import ip_interface
 import json
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from opendesk.network.wireguard.wg import WgError
 from opendesk.settings import Settings
 from opendesk.settings.secret import Secret
 
+# Where a program makes an interface of its own.
+TUN: Final = Path("/dev/net/tun")
 # What everybody's WireGuard listens on.
 USUAL_PORT: Final = 51_820
 # How an answer says what isn't known before it was made.
@@ -90,7 +93,17 @@ async def _work(plan: _Plan, private: Secret[str] | None) -> "_Told":
         return _Told(plan, wished, missing)
     private = private or _made_key(plan)
     wished = plan.wished(private)
-    return _Told(plan, wished, await Maker(wished, private, tunnel_wg.run).make())
+    try:
+        return _Told(plan, wished, await Maker(wished, private, tunnel_wg.run).make())
+    except InterfaceFault as error:
+        raise InterfaceFault(f"{error}{_about_tun()}") from error
+
+
+def _about_tun() -> str:
+    """What wireguard-go takes besides CAP_NET_ADMIN, and says nothing of when it can't have it."""
+    if os.access(TUN, os.R_OK | os.W_OK):
+        return ""
+    return f" (wireguard-go needs {TUN}, which {'this user may not open' if TUN.exists() else 'is not there'})"
 
 
 def _made_key(plan: _Plan) -> Secret[str]:
@@ -155,8 +168,14 @@ def _tell(told: _Told) -> None:
     }
     for name, value in told.lines.items():
         say(f"{name}={value or unknown[name]}")
-    if told.plan.settings.wg_vps_public_key not in {None, told.public_key}:
+    if told.public_key is not None and told.plan.settings.wg_vps_public_key not in {None, told.public_key}:
         say("warning: WG_VPS_PUBLIC_KEY is another key: routers would be given that one", err=True)
+    own = own_address(told.plan.settings.wg_tunnel_pool)
+    if str(told.wished.address.ip) != own:
+        say(
+            f"warning: routers are told to let in {own}, the first of WG_TUNNEL_POOL, and not {told.wished.address.ip}",
+            err=True,
+        )
 
 
 def _shown(step: Step, told: _Told) -> str:

@@ -24,6 +24,10 @@ T = TypeVar("T")
 
 # As `diff` and `terraform plan -detailed-exitcode` have it: 0 is nothing to do, 1 a fault.
 EXIT_SOMETHING: Final = 2
+# For all names of endpoints together; an operator waits for it.
+_NAMES_S: Final = 5.0
+# Of names that a line tells.
+_NAMED_MAX: Final = 10
 # A `wg set` of so many takes a second or so, in which somebody at a terminal wonders.
 _MANY: Final = 1_000
 
@@ -36,15 +40,15 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @_as_json
 @click.pass_context
 def plan(context: click.Context, *, remove_unknown: bool, as_json: bool) -> None:
-    """What a pass would change. Exit code 0: nothing; 1: it isn't known; 2: something."""
+    """What a pass would change. Exit code 0: nothing; 1: it isn't known; 2: something, or routers know another key of the interface."""
     settings = load_settings(context)
     removes = remove_unknown or settings.relay_reconcile_remove
     report = _with_tunnels(settings, lambda tunnels: tunnels.pass_once(remove_unknown=removes, apply=False))
     if as_json:
-        click.echo(json.dumps(_wire(report.found, settings), indent=2))
+        click.echo(json.dumps(_wire(report.found, report, settings), indent=2))
     else:
         _tell(report.found, report, settings)
-    if report.found.changes:
+    if report.found.changes or _has_other_key(report, settings):
         context.exit(EXIT_SOMETHING)
 
 
@@ -56,17 +60,23 @@ def plan(context: click.Context, *, remove_unknown: bool, as_json: bool) -> None
 def apply(context: click.Context, *, remove_unknown: bool, yes: bool, as_json: bool) -> None:
     """Set the interface right now, as the daemon's next pass would; exit code 1 if something of it isn't held.
 
-    With --remove-unknown, peers that nobody asked for are removed; more than a tenth of all, only with --yes.
+    With --remove-unknown, peers that nobody asked for are removed; more than a tenth of all, or again within a minute, only with --yes.
     """
     settings = load_settings(context)
     work = partial(_apply, settings=settings, remove_unknown=remove_unknown, yes=yes)
     report = _with_tunnels(settings, work)
     if as_json:
-        told = {"done": [_change(change) for change in report.done], "left": _wire(report.left, settings)}
-        click.echo(json.dumps({**_wire(report.found, settings), **told}, indent=2))
+        told = {"done": [_change(change) for change in report.done], "left": _wire(report.left, report, settings)}
+        click.echo(json.dumps({**_wire(report.found, report, settings), **told}, indent=2))
     else:
         _tell_done(report, settings)
+    if report.fault is not None:
+        say(f"the database went away meanwhile: {report.fault}", err=True)
+    if report.is_too_soon:
+        say("unknown peers stay, since others went a moment ago: some at a time, or all with --yes", err=True)
     if report.left.changes and not settings.relay_dry_run:
+        context.exit(EXIT_FAILED)
+    if report.fault is not None or (remove_unknown and report.is_too_soon):
         context.exit(EXIT_FAILED)
 
 
@@ -85,7 +95,7 @@ async def _apply(tunnels: Tunnels, *, settings: Settings, remove_unknown: bool, 
             "With --yes all of them go; nothing was changed"
         )
     # No more of them than were seen: what a second look takes for unknown is nobody's word.
-    return await tunnels.pass_once(remove_unknown=True, most=unknown)
+    return await tunnels.pass_once(remove_unknown=True, most=unknown if yes else None)
 
 
 def _with_tunnels(settings: Settings, work: Callable[[Tunnels], Awaitable[T]]) -> T:
@@ -94,12 +104,29 @@ def _with_tunnels(settings: Settings, work: Callable[[Tunnels], Awaitable[T]]) -
     async def on(pool: Pool, conninfo: str) -> T:
         listen = partial(database.connect, conninfo)
         sealer, figures = Sealer(settings.relay_master_key), TunnelFigures(Metrics())
-        return await work(Tunnels(pool, listen, wg, Terms.of(settings), sealer, figures))
+        tunnels = Tunnels(pool, listen, wg, Terms.of(settings), sealer, figures)
+        if unknown := await tunnels.find_names(_NAMES_S):
+            some = ", ".join(unknown[:_NAMED_MAX])
+            say(f"warning: {len(unknown)} endpoints are names that nobody knows, and are left as they are: {some}", err=True)
+        return await work(tunnels)
 
     return with_database(settings, on)
 
 
+def _has_other_key(report: Report, settings: Settings) -> bool:
+    """Than routers are told."""
+    told = settings.wg_vps_public_key
+    return told is not None and report.interface.public_key not in {None, told}
+
+
+def _tell_key(report: Report, settings: Settings) -> None:
+    if _has_other_key(report, settings):
+        told, own = settings.wg_vps_public_key, report.interface.public_key
+        say(f"warning: WG_VPS_PUBLIC_KEY is {told}, and the key of {settings.wg_interface} is {own}", err=True)
+
+
 def _tell(found: Plan, report: Report, settings: Settings) -> None:
+    _tell_key(report, settings)
     if settings.relay_dry_run:
         say("RELAY_DRY_RUN: no interface is looked at; on an empty one, this would be done", err=True)
     for one in found.drift:
@@ -116,6 +143,7 @@ def _tell_done(report: Report, settings: Settings) -> None:
     if settings.relay_dry_run:
         _tell(report.found, report, settings)
         return
+    _tell_key(report, settings)
     for change in report.done:
         say(f"{'put' if isinstance(change, Put) else 'removed':8} {change.public_key}")
     if report.found.held_back:
@@ -126,13 +154,15 @@ def _tell_done(report: Report, settings: Settings) -> None:
         say("nothing to do")
 
 
-def _wire(found: Plan, settings: Settings) -> dict[str, Any]:
+def _wire(found: Plan, report: Report, settings: Settings) -> dict[str, Any]:
     drift = [
         {"kind": one.kind.value, "publicKey": one.public_key, "device": one.device_id, "detail": one.detail}
         for one in found.drift
     ]
     return {
         "interface": settings.wg_interface,
+        "publicKey": report.interface.public_key,
+        "routersAreTold": settings.wg_vps_public_key,
         "dryRun": settings.relay_dry_run,
         "changes": [_change(change) for change in found.changes],
         "drift": drift,

@@ -78,8 +78,9 @@ def network(
     fleet.on_reboot = restoring.ask  # of a dry run none reboots
     actions = Actions(pool, fleet, waiters, audit, settings.relay_action_timeout_ms / 1000)
     tunnels = _tunnels(settings, jobs, listen, tunnel_figures, run_process)
-    fleet.silent_for, tunnels.came_back = tunnels.offline_for, fleet.tunnel_came_back
-    registering, setting_up = Registering(pool, settings, tunnels), SettingUp(pool, listen, settings, connect)
+    fleet.silent_for, tunnels.came_back = tunnels.offline_for, fleet.tunnels_came_back
+    registering = Registering(pool, settings, tunnels)
+    setting_up = SettingUp(pool, listen, settings, connect, tunnels.forget_endpoint)
     services: dict[str, Service] = {
         "tunnels": tunnels.run,
         "jobs": runner.run,

@@ -22,12 +22,17 @@ class Removed:
     grants: int
 
 
-async def remove(conn: TrioConnection, router_id: str, *, is_known_besides: bool, dry_run: bool = False) -> Removed:
-    """Raise RouterNotFound. One that MIKROTIK_NODES names as well is still there: then only its row goes."""
+async def remove(
+    conn: TrioConnection, router_id: str, *, is_known_besides: bool, host: str | None = None, dry_run: bool = False
+) -> Removed:
+    """Raise RouterNotFound, also if it isn't dialled at `host`, where that is told.
+
+    One that MIKROTIK_NODES names as well is still there: then only its row goes.
+    """
 
     async def once() -> Removed:
         async with conn.transaction():
-            await registry.remove(conn, router_id, dry_run=dry_run)
+            await registry.remove(conn, router_id, host=host, dry_run=dry_run)
             if is_known_besides:
                 return Removed(0, 0)
             lanes = {lane_of(router_id, dry_run=realm) for realm in (dry_run, True)}

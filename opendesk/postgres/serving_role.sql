@@ -9,8 +9,8 @@ GRANT SELECT ON opendesk.migrations TO :"role";
 -- Written once. Balances are changed by a trigger with its owner's rights, and by nobody else.
 GRANT SELECT, INSERT ON opendesk.accounts, opendesk.transfers, opendesk.entries, opendesk.secrets, opendesk.books TO :"role";
 
-GRANT SELECT, INSERT, UPDATE ON opendesk.users, opendesk.hosts, opendesk.pcs, opendesk.host_beats, opendesk.pc_beats, opendesk.sessions
-   TO :"role";
+GRANT SELECT, INSERT, UPDATE ON opendesk.users, opendesk.hosts, opendesk.pcs, opendesk.host_beats, opendesk.pc_beats, opendesk.sessions,
+      opendesk.tunnel_removals TO :"role";
 
 -- What is forgotten in time.
 GRANT SELECT, INSERT, UPDATE, DELETE ON opendesk.login_attempts, opendesk.idempotency_keys, opendesk.relay_nodes,

@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from opendesk.cli.tunnel import tunnel
+from opendesk.network.setup.redialling import NAME, REDIAL_S
 from opendesk.network.setup.undo import UNDO_S
 from opendesk.network.tunnels.api import devices_api, peers_api, scripts_api, setup_api
 from opendesk.network.tunnels.figures import TunnelFigures
@@ -12,6 +13,7 @@ from opendesk.network.tunnels.keeping.plan import ONE_IN, Kind
 from opendesk.network.tunnels.keeping.presence import STATUSES
 from opendesk.network.tunnels.keeping.rotation import ROTATION_LASTS_S
 from opendesk.ops.metrics import Metrics
+from opendesk.settings import load
 from opendesk.settings.table import DECLARED
 from opendesk.web.endpoint import Endpoint
 from opendesk.web.openapi import _common_errors
@@ -28,7 +30,7 @@ def section(title: str) -> str:
 class StandIn:
     """Nothing of it is called."""
 
-    patience_s = probe_s = 8.0
+    probe_s = 8.0
 
     def __getattr__(self, _name: str) -> "StandIn":
         return self
@@ -77,7 +79,21 @@ def test_every_command_is_there() -> None:
     assert set(re.findall(r"`(?:tunnel )?(\w+)`", line)) == set(tunnel.commands)
 
 
+def test_the_settings_are_taken_as_systemd_reads_them() -> None:
+    """A line that begins with # is a comment; what stands behind a value belongs to it."""
+    [block] = [
+        text
+        for text in re.findall(r"^```sh\n(.*?)^```$", section("The VPS"), re.DOTALL | re.MULTILINE)
+        if "\nWG_" in text
+    ]
+    lines = [line for line in block.splitlines() if line.strip() and line[0] not in "#;"]
+    settings = load(dict(line.split("=", 1) for line in lines) | {"OPENDESK_DATA_DIR": "/nowhere"})
+    assert settings.wg_vps_endpoint == "vpn.example.org:51820"
+    assert (settings.wg_interface, str(settings.wg_tunnel_pool)) == ("wg0", "10.200.0.0/16")
+
+
 def test_settings_and_figures_are_those_of_the_program() -> None:
     names = set(re.findall(r"`((?:RELAY|MIKROTIK|WG)_\w+)", PAGE))
     assert names <= {declared.name for declared in DECLARED}
     assert (ONE_IN, UNDO_S, ROTATION_LASTS_S) == (10, 300, 86_400)  # a tenth, 5 minutes, a day
+    assert f"{REDIAL_S} seconds later (`{NAME}`)" in PAGE

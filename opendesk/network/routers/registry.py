@@ -128,13 +128,13 @@ async def load(conn: TrioConnection, settings: Settings) -> dict[str, RouterSpec
     }
     for node in settings.mikrotik_nodes:
         specs[node.id] = _node_or_fault(node, settings, OVER_DATABASE if node.id in specs else ENVIRONMENT)
-    return {spec.id: spec for spec in await _through_tunnels(conn, settings, specs.values())}
+    return {spec.id: spec for spec in await through_tunnels(conn, settings, specs.values())}
 
 
 async def find(conn: TrioConnection, settings: Settings, router_id: str) -> RouterSpec:
     """Raise RouterNotFound."""
     spec = await _spec(conn, settings, router_id)
-    (found,) = await _through_tunnels(conn, settings, [spec])
+    (found,) = await through_tunnels(conn, settings, [spec])
     return found
 
 
@@ -148,9 +148,10 @@ async def _spec(conn: TrioConnection, settings: Settings, router_id: str) -> Rou
     return _row_or_fault(row, Sealer(settings.relay_master_key), settings)
 
 
-async def _through_tunnels(
+async def through_tunnels(
     conn: TrioConnection, settings: Settings, specs: Iterable[RouterSpec]
 ) -> Sequence[RouterSpec]:
+    """With the interface that each is to be dialled through, if it is behind a tunnel."""
     specs = list(specs)
     in_pool = {spec.host: _is_in_pool(spec.host, settings) for spec in specs}
     ips = [host for host, is_in in in_pool.items() if is_in is not None]

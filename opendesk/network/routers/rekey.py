@@ -41,9 +41,13 @@ class _Column:
 
 
 _PASSWORDS: Final = _Column("routers", "password_sealed", password_of)
-_PRESHARED_KEYS: Final = tuple(
-    _Column("tunnel_devices", name, preshared_key_of, rows)
-    for name in ("preshared_key_sealed", "next_preshared_key_sealed")
+_DEVICES: Final = tuple(
+    _Column("tunnel_devices", name, about, rows)
+    for name, about in (
+        ("preshared_key_sealed", preshared_key_of),
+        ("next_preshared_key_sealed", preshared_key_of),
+        ("next_password_sealed", password_of),
+    )
     for rows in ("NOT dry_run", "dry_run")
 )
 
@@ -58,11 +62,11 @@ class Rekeyed:
 
 
 async def rekey(conn: TrioConnection, sealer: Sealer) -> Rekeyed:
-    """Routers' passwords and devices' preshared keys. Raise SealingUnavailable without a key."""
+    """Routers' passwords, and devices' preshared keys and the passwords that wait with next keys. Raise SealingUnavailable without a key."""
     passwords, routers = await _rekey(conn, sealer, _PASSWORDS)
-    preshared_keys = [await _rekey(conn, sealer, column) for column in _PRESHARED_KEYS]
-    devices = {device for _, unopened in preshared_keys for device in unopened}
-    return Rekeyed(passwords + sum(count for count, _ in preshared_keys), tuple(routers), tuple(sorted(devices)))
+    of_devices = [await _rekey(conn, sealer, column) for column in _DEVICES]
+    devices = {device for _, unopened in of_devices for device in unopened}
+    return Rekeyed(passwords + sum(count for count, _ in of_devices), tuple(routers), tuple(sorted(devices)))
 
 
 async def _rekey(conn: TrioConnection, sealer: Sealer, column: _Column) -> tuple[int, list[str]]:

@@ -37,6 +37,18 @@ class UndoPending(OpenDeskError):
     status, code = 409, "UNDO_PENDING"
 
 
+class EndpointUnproven(OpenDeskError):
+    """The router's tunnel works by another endpoint, and a wrong one couldn't be told from a right one here."""
+
+    status, code = 409, "ENDPOINT_NOT_PROVABLE"
+
+
+class OwnUser(OpenDeskError):
+    """The technical user is the one that the router is driven as."""
+
+    status, code = 409, "TECHNICAL_USER_IN_USE"
+
+
 class ProbeFailed(OpenDeskError):
     """The router couldn't be asked who it is."""
 

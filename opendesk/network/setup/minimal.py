@@ -13,6 +13,7 @@ from attrs import frozen
 from opendesk.network.hotspots.found import seconds
 from opendesk.network.routeros.console import identifier, quoted
 from opendesk.network.routeros.session import Command, Row
+from opendesk.network.setup import redialling
 from opendesk.network.setup.script import ADDRESSES, COMMENT, PEERS, ROUTES, WIREGUARD, Tunnel
 from opendesk.network.setup.steps import Step
 
@@ -63,7 +64,7 @@ def queries(tunnel: Tunnel) -> tuple[Command, ...]:
 
 
 def plan(tunnel: Tunnel, tables: Tables) -> tuple[Step, ...]:
-    """What cuts nothing, what may, and last what is only tidied up."""
+    """What cuts nothing, what may, what does for sure, and last what is only tidied up."""
     steps = [step for step in _walked(tunnel, tables) if isinstance(step, Step)]
     return tuple(sorted(steps, key=_turn))
 
@@ -78,7 +79,10 @@ def is_tidying(step: Step) -> bool:
 
 
 def _turn(step: Step) -> int:
-    return 2 if is_tidying(step) else int(step.cuts)
+    if is_tidying(step):
+        return 3
+    # The rest has arrived before the peer is off.
+    return 2 if redialling.is_of(step) else int(step.cuts)
 
 
 def _walked(tunnel: Tunnel, tables: Tables) -> Iterator[Step | Conflict]:
@@ -104,8 +108,8 @@ def _interface(tunnel: Tunnel, rows: Sequence[Row]) -> Iterator[Step | Conflict]
     )
     if not rows:
         yield _add(kind, cuts=False)
-    elif _differences(rows[0], kind.wanted):
-        yield _change(kind, rows[0]) if _is_own(rows[0]) else Conflict(WIREGUARD, rows[0][".id"])
+    elif differences := _differences(row := rows[0], kind.wanted):
+        yield _set(WIREGUARD, row, kind.why, differences) if _is_own(row) else Conflict(WIREGUARD, row[".id"])
 
 
 def _peer(tunnel: Tunnel) -> _Kind:
@@ -142,8 +146,11 @@ def _one(kind: _Kind, rows: Sequence[Row], *, cuts: bool) -> Iterator[Step | Con
         kept = next((row for row in own if row.get(kind.key) == kind.wanted[kind.key]), None) or next(iter(own), None)
     # Before the one that stays: it may be changed into what another was.
     yield from (_put_away(kind.menu, row) for row in own if row is not kept)
-    if kept is not None and _differences(kept, kind.wanted):
-        yield _change(kind, kept)
+    if kept is not None and (differences := _differences(kept, kind.wanted)):
+        if redialling.is_due(kind.menu, differences) and not _is_disabled(kept):
+            yield redialling.redial(kept)
+            differences["disabled"] = "yes"
+        yield _set(kind.menu, kept, kind.why, differences)
     elif kept is None and not others:
         yield _add(kind, cuts=cuts)
 
@@ -153,10 +160,6 @@ def _add(kind: _Kind, *, cuts: bool) -> Step:
     find = _written({**kind.tie, kind.key: kind.wanted[kind.key], "comment": COMMENT})
     revert = f"{kind.menu} remove [find {find}]"
     return Step(kind.menu, "add", kind.why, None, attributes, cuts=cuts, revert=revert)
-
-
-def _change(kind: _Kind, row: Row) -> Step:
-    return _set(kind.menu, row, kind.why, _differences(row, kind.wanted))
 
 
 def _put_away(menu: str, row: Row) -> Step:

@@ -8,8 +8,8 @@ from attrs import frozen
 from opendesk.network.routeros.errors import LoginRefused, Trap
 from opendesk.network.routeros.session import Command, Row
 from opendesk.network.routers.link import Api
-from opendesk.network.setup import minimal, undo, user
-from opendesk.network.setup.errors import RowInTheWay
+from opendesk.network.setup import minimal, redialling, undo, user
+from opendesk.network.setup.errors import OwnUser, RowInTheWay
 from opendesk.network.setup.minimal import Conflict
 from opendesk.network.setup.script import Tunnel
 from opendesk.network.setup.steps import Step
@@ -22,10 +22,11 @@ MAX_STEPS: Final = 60
 
 @frozen
 class Seen:
-    """What is to do for the tunnel, and the undos of earlier changes."""
+    """What is to do for the tunnel, the undos of earlier changes, and what takes off a redial that is yet to come."""
 
     steps: tuple[Step, ...]
     undos: tuple[Undo, ...]
+    redials: tuple[Step, ...] = ()
 
     @property
     def changes(self) -> tuple[Step, ...]:
@@ -50,7 +51,7 @@ async def look(api: Api, config: Tunnel) -> Seen:
     *answers, schedulers = await rows(api, (*looks, undo.QUERY))
     tables = {query.path.removesuffix("/print"): found for query, found in zip(looks, answers, strict=True)}
     refuse_conflicts(minimal.conflicts(config, tables))
-    return Seen(_few(minimal.plan(config, tables)), undo.understood(schedulers))
+    return Seen(_few(minimal.plan(config, tables)), undo.understood(schedulers), redialling.pending(schedulers))
 
 
 async def look_at_user(api: Api, technical: TechnicalUser) -> tuple[Step, ...]:
@@ -58,7 +59,12 @@ async def look_at_user(api: Api, technical: TechnicalUser) -> tuple[Step, ...]:
     groups, users = await rows(api, user.queries(technical))
     logs_in = bool(users) and users[0].get("disabled") not in {"yes", "true"} and await _logs_in(technical)
     refuse_conflicts(user.conflicts(technical, groups, users, logs_in=logs_in))
-    return user.plan(technical, groups, users, logs_in=logs_in)
+    steps = user.plan(technical, groups, users, logs_in=logs_in)
+    if technical.is_own and user.changes_log_in(steps):
+        raise OwnUser(
+            f"{technical.name} is the user that this router is driven as: log in as another to change its password or its group"
+        )
+    return steps
 
 
 def from_nothing(config: Tunnel | None, technical: TechnicalUser | None) -> tuple[Step, ...]:

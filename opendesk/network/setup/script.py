@@ -1,15 +1,16 @@
 """What a person pastes into a router's console so that it has its end of the tunnel.
 
 The router makes its private key itself, and shows the public one: none that is secret ever passes. Pasted twice, the second time changes
-nothing: each row is added only where there is none of ours, and then set.
+nothing: each row is added only where there is none of ours, and then set. What somebody else has switched off in our place is told, and left so.
 """
 
 from base64 import b64decode, b64encode
-from ipaddress import AddressValueError, IPv4Interface, IPv4Network, NetmaskValueError
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface, IPv4Network, NetmaskValueError
 import re
 from typing import Any, Final
 
 from attrs import field, frozen
+from attrs.converters import optional
 from attrs.validators import matches_re
 
 from opendesk.network.routeros.console import quoted
@@ -18,6 +19,8 @@ INTERFACE: Final = "wg-opendesk"
 # Of every row of ours on a router; those without it are somebody else's.
 COMMENT: Final = "opendesk"
 KEEPALIVE_S: Final = 25
+# Where a router's API is, unless it is said otherwise.
+API_PORT: Final = 8728
 
 WIREGUARD: Final = "/interface/wireguard"
 PEERS: Final = "/interface/wireguard/peers"
@@ -43,6 +46,13 @@ def _address(text: str) -> str:
         return str(IPv4Interface(text))
     except (AddressValueError, NetmaskValueError):
         raise ValueError("A tunnel's address is an IPv4 address, such as 10.200.0.7/32.") from None
+
+
+def _host(text: str) -> str:
+    try:
+        return str(IPv4Address(text))
+    except AddressValueError:
+        raise ValueError("The VPS's own address in the tunnel isn't IPv4.") from None
 
 
 def _key(text: str) -> str:
@@ -83,7 +93,9 @@ def _within(low: int, high: int) -> Any:
 
 @frozen(kw_only=True)
 class Tunnel:
-    """A router's end. `allowed_ips` is what it reaches through the tunnel."""
+    """A router's end. `allowed_ips` is what it reaches through the tunnel; `vps_address`, as far as it is known, from where its API is called, at
+    `api_port`.
+    """
 
     device_id: str = field(validator=_printable(MAX_ID))
     address: str = field(converter=_address)
@@ -93,11 +105,17 @@ class Tunnel:
     allowed_ips: tuple[str, ...] = field(converter=_networks)
     interface: str = field(default=INTERFACE, validator=_printable(MAX_INTERFACE))
     keepalive: int = field(default=KEEPALIVE_S, validator=_within(0, MAX_KEEPALIVE_S))
+    vps_address: str | None = field(default=None, converter=optional(_host))
+    api_port: int = field(default=API_PORT, validator=_within(1, MAX_PORT))
 
     @allowed_ips.validator
     def _check_count(self, _attribute: object, networks: tuple[str, ...]) -> None:
         if not 0 < len(networks) <= MAX_ALLOWED:
             raise ValueError(f"A router reaches 1 to {MAX_ALLOWED} networks through its tunnel.")
+
+    @property
+    def ip(self) -> str:
+        return str(IPv4Interface(self.address).ip)
 
     @property
     def network(self) -> str:
@@ -113,10 +131,10 @@ class Tunnel:
 
 def key_lines(tunnel: Tunnel) -> tuple[str, ...]:
     """Make the interface, and show its public key."""
-    find = f"name={quoted(tunnel.interface)}"
+    find, comment = f"name={quoted(tunnel.interface)}", f"comment={quoted(COMMENT)}"
     return (
-        _added(WIREGUARD, find, f"comment={quoted(COMMENT)}"),
-        f"{WIREGUARD} set [find {find}] disabled=no",
+        _added(WIREGUARD, find, comment),
+        f"{WIREGUARD} set [find {find} {comment}] disabled=no",
         f":put [{WIREGUARD} get [find {find}] public-key]",
     )
 
@@ -126,11 +144,22 @@ def commands(tunnel: Tunnel) -> tuple[str, ...]:
     return (
         f"# OpenDesk: the tunnel of {quoted(tunnel.device_id)}",
         "# If the VPS has a preshared key for this router, set it by hand: preshared-key of the peer below.",
-        "# If a firewall here lets in only the LAN, let the VPS in too: to the API, from the interface below.",
+        "# RouterOS' usual firewall lets in the LAN only. Then let the VPS in, too, to the API: paste the next line without its #, once.",
+        f"# {firewall(tunnel)}",
         *key_lines(tunnel),
         *_peer_lines(tunnel),
         *_address_lines(tunnel),
         *_route_lines(tunnel),
+        *_told_lines(tunnel),
+    )
+
+
+def firewall(tunnel: Tunnel) -> str:
+    """What a firewall takes that drops what isn't from the LAN; before the rule that does."""
+    source = "" if tunnel.vps_address is None else f" src-address={tunnel.vps_address}"
+    return (
+        f"/ip/firewall/filter add chain=input action=accept protocol=tcp dst-port={tunnel.api_port} "
+        f"in-interface={quoted(tunnel.interface)}{source} place-before=0 comment={quoted(COMMENT)}"
     )
 
 
@@ -161,6 +190,25 @@ def _route_lines(tunnel: Tunnel) -> tuple[str, ...]:
         lines.append(f"{ROUTES} set [find {find} comment={quoted(COMMENT)}] disabled=no")
     others = "".join(f" dst-address!={quoted(network)}" for network in tunnel.routed)
     return *lines, f"{ROUTES} remove [find {_own('gateway', tunnel)}{others}]"
+
+
+def _told_lines(tunnel: Tunnel) -> tuple[str, ...]:
+    """Ours are switched on by now: what isn't is somebody else's, and for a person to decide."""
+    interface = _is_off(WIREGUARD, f"name={quoted(tunnel.interface)}", "the interface is switched off")
+    routes = [
+        _is_off(
+            ROUTES,
+            f"gateway={quoted(tunnel.interface)} dst-address={quoted(network)}",
+            f"the route to {network} is switched off",
+        )
+        for network in tunnel.routed
+    ]
+    return interface, *routes
+
+
+def _is_off(menu: str, find: str, what: str) -> str:
+    told = quoted(f"IN THE WAY: {what}, by somebody else than OpenDesk")
+    return f":if ([:len [{menu} find {find} disabled=yes]] > 0) do={{ :put {told} }}"
 
 
 def _own(name: str, tunnel: Tunnel) -> str:

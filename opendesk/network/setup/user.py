@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from opendesk.network.routeros.session import Command, Row
 from opendesk.network.setup.minimal import Conflict
@@ -29,17 +29,27 @@ _POLICY: Final = ",".join([*GRANTED, *(f"!{name}" for name in DENIED)])
 
 @frozen
 class TechnicalUser:
-    """`log_in` dials the router as this user: that is how its password is seen to be right, which no router tells."""
+    """`log_in` dials the router as this user: that is how its password is seen to be right, which no router tells. `through` does so through the
+    tunnel that a change has just brought. `address` is where it may log in from, if that is known; `is_own`: we are logged in as this one.
+    """
 
     password: Secret[str]
     log_in: Dial = field(repr=False, eq=False)
     name: str = NAME
+    through: Dial | None = field(default=None, repr=False, eq=False)
+    address: str | None = None
+    is_own: bool = False
+
+    def through_tunnel(self) -> "TechnicalUser":
+        return self if self.through is None else evolve(self, log_in=self.through)
 
 
 def queries(user: TechnicalUser) -> tuple[Command, Command]:
     return (
         Command(f"{GROUPS}/print", {}, (f"?name={GROUP}",), (".id", "name", "policy", "comment")),
-        Command(f"{USERS}/print", {}, (f"?name={user.name}",), (".id", "name", "group", "disabled", "comment")),
+        Command(
+            f"{USERS}/print", {}, (f"?name={user.name}",), (".id", "name", "group", "address", "disabled", "comment")
+        ),
     )
 
 
@@ -51,6 +61,11 @@ def conflicts(
     user: TechnicalUser, groups: Sequence[Row], users: Sequence[Row], *, logs_in: bool
 ) -> tuple[Conflict, ...]:
     return tuple(found for found in _walked(user, groups, users, logs_in=logs_in) if isinstance(found, Conflict))
+
+
+def changes_log_in(steps: Sequence[Step]) -> bool:
+    """Of the user; its group may only be put back to what lets it in."""
+    return any(step.menu == USERS and not {"password", "group"}.isdisjoint(step.attributes) for step in steps)
 
 
 def _walked(
@@ -78,8 +93,9 @@ def _group(rows: Sequence[Row]) -> Iterator[Step | Conflict]:
 
 def _user(user: TechnicalUser, rows: Sequence[Row], *, logs_in: bool) -> Iterator[Step]:
     password = {"password": user.password.reveal()}
+    address = {} if user.address is None else {"address": user.address}
     if not rows:
-        made = {"name": user.name, "group": GROUP, **password, "comment": COMMENT}
+        made = {"name": user.name, "group": GROUP, **password, **address, "comment": COMMENT}
         yield Step(USERS, "add", "the technical user", attributes=made)
         return
     row, wanted = rows[0], dict[str, str]()
@@ -87,6 +103,8 @@ def _user(user: TechnicalUser, rows: Sequence[Row], *, logs_in: bool) -> Iterato
         wanted["group"] = GROUP
     if row.get("disabled") in {"yes", "true"}:
         wanted["disabled"] = "no"
+    if address.items() - row.items():
+        wanted |= address
     if not logs_in:
         wanted |= password
     if wanted:

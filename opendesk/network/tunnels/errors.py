@@ -22,7 +22,7 @@ class AllowedIpsTaken(OpenDeskError):
 
 
 class TunnelIpTaken(OpenDeskError):
-    """Another device has this tunnel IP."""
+    """Another device has this tunnel IP, or another router is dialled there."""
 
     status, code = 409, "TUNNEL_IP_TAKEN"
 
@@ -31,6 +31,12 @@ class PublicKeyTaken(OpenDeskError):
     """Another device has this public key."""
 
     status, code = 409, "PUBLIC_KEY_TAKEN"
+
+
+class RotationChangesMore(OpenDeskError):
+    """With another public key something else is to change, too."""
+
+    status, code = 409, "ROTATION_CHANGES_MORE"
 
 
 class PoolExhausted(OpenDeskError):

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from prometheus_client import Counter, Gauge, Histogram
+from attrs import define
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from opendesk.network.tunnels.keeping.plan import Kind
 from opendesk.network.tunnels.keeping.presence import STATUSES, Status
@@ -28,8 +29,11 @@ class TunnelFigures:
         self._drift = Counter(
             "opendesk_tunnel_drift", "Peers that were right and no longer are, by what", ["kind"], registry=registry
         )
-        self._peers = Gauge("opendesk_tunnel_peers", "Peers of the interface, by status", ["status"], registry=registry)
-        self._unknown = Gauge("opendesk_tunnel_unknown_peers", "Peers that nobody asked for", registry=registry)
+        self._up = _Known(registry, Gauge("opendesk_tunnel_interface_up", "1 while it can be read", registry=None))
+        peers = Gauge("opendesk_tunnel_peers", "Peers of the interface, by status", ["status"], registry=None)
+        unknown = Gauge("opendesk_tunnel_unknown_peers", "Peers that nobody asked for", registry=None)
+        differs = Gauge("opendesk_tunnel_key_differs", "1 while it isn't the key that routers know", registry=None)
+        self._peers, self._unknown, self._differs = (_Known(registry, one) for one in (peers, unknown, differs))
         self._passes = Counter(
             "opendesk_tunnel_passes", "Passes over the interface, by how they ended", ["outcome"], registry=registry
         )
@@ -44,16 +48,46 @@ class TunnelFigures:
         self._drift.labels(kind.value).inc(count)
 
     def peers_are(self, by_status: Mapping[Status, int]) -> None:
+        gauge = self._peers.shown()
         for status in STATUSES:
-            self._peers.labels(status).set(by_status.get(status, 0))
+            gauge.labels(status).set(by_status.get(status, 0))
 
     def unknown_are(self, count: int) -> None:
-        self._unknown.set(count)
+        self._unknown.shown().set(count)
+
+    def interface_is(self, *, up: bool) -> None:
+        """What was seen of it before says nothing while it can't be read."""
+        self._up.shown().set(int(up))
+        for gauge in () if up else (self._peers, self._unknown, self._differs):
+            gauge.hide()
+
+    def key_is(self, *, other: bool) -> None:
+        self._differs.shown().set(int(other))
 
     def passed(self, outcome: str, seconds: float) -> None:
         """`outcome` is one of the words above."""
         self._passes.labels(outcome).inc()
         self._pass_s.observe(seconds)
 
-    def turned(self, to: Status) -> None:
-        self._transitions.labels(to).inc()
+    def turned(self, to: Status, count: int = 1) -> None:
+        self._transitions.labels(to).inc(count)
+
+
+@define(eq=False)
+class _Known:
+    """A gauge that is told only while somebody knows its value: from the first one on, until it is hidden."""
+
+    _registry: CollectorRegistry
+    _gauge: Gauge
+    _is_shown: bool = False
+
+    def shown(self) -> Gauge:
+        if not self._is_shown:
+            self._registry.register(self._gauge)
+            self._is_shown = True
+        return self._gauge
+
+    def hide(self) -> None:
+        if self._is_shown:
+            self._registry.unregister(self._gauge)
+            self._is_shown = False

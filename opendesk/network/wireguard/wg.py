@@ -15,7 +15,6 @@ from opendesk.network.wireguard import dump
 from opendesk.network.wireguard.arguments import chunks, words
 from opendesk.network.wireguard.changes import Change
 from opendesk.network.wireguard.dump import Interface
-from opendesk.network.wireguard.endpoints import with_addresses
 from opendesk.settings.secret import Secret
 
 Run = Callable[..., Awaitable[CompletedProcess[bytes]]]
@@ -90,8 +89,8 @@ class Wg:
             raise Unreadable(f"wg show {self.interface} dump: {exc}") from None
 
     async def apply(self, changes: Sequence[Change]) -> None:
-        """Do them in their order. After a `WgError` some may have been done."""
-        for chunk in chunks(await with_addresses(changes)):
+        """Do them in their order; endpoints are addresses. After a `WgError` some may have been done."""
+        for chunk in chunks(changes):
             with _secret_files() as files:
                 told = [word for change in chunk for word in words(change, files.add)]
                 await self._call(SET_S, "set", self.interface, *told, pass_fds=tuple(files.descriptors))

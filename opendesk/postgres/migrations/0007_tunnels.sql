@@ -9,6 +9,9 @@ CREATE TABLE opendesk.tunnel_devices (
     next_public_key           text CHECK (next_public_key ~ '^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$'),   -- a rotation runs
     next_preshared_key_sealed bytea,                     -- NULL: it takes over the present one's
     next_since                timestamptz,
+    next_username             text CHECK (length(next_username) BETWEEN 1 AND 64),   -- NULL: the router's login stays as it is
+    next_password_sealed      bytea,                     -- as the router's own, so that it can be moved there
+    next_port                 integer CHECK (next_port BETWEEN 1 AND 65535),
     tunnel_ip                 inet,
     allowed_ips               cidr[] NOT NULL CHECK (cardinality(allowed_ips) <= 128),
     endpoint                  text CHECK (length(endpoint) <= 262),
@@ -23,7 +26,8 @@ CREATE TABLE opendesk.tunnel_devices (
     CONSTRAINT tunnel_devices_tunnel_ip UNIQUE (dry_run, tunnel_ip),
     CONSTRAINT tunnel_devices_rotation CHECK (
         (next_public_key IS NULL) = (next_since IS NULL) AND next_public_key <> public_key
-        AND (next_public_key IS NOT NULL OR next_preshared_key_sealed IS NULL)),
+        AND (next_public_key IS NOT NULL OR (next_preshared_key_sealed IS NULL AND next_username IS NULL))
+        AND (next_username IS NOT NULL OR (next_password_sealed IS NULL AND next_port IS NULL))),
     CONSTRAINT tunnel_devices_host CHECK (
         tunnel_ip IS NULL
         OR (masklen(tunnel_ip) = CASE family(tunnel_ip) WHEN 4 THEN 32 ELSE 128 END AND tunnel_ip <<= ANY (allowed_ips::inet[])))
@@ -111,7 +115,23 @@ BEGIN
     RETURN NULL;
 END
 $$;
+-- Of a device's key it is known without a binding: whoever listens need not read them all when one is registered.
+CREATE FUNCTION opendesk.tell_tunnel_binding() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM opendesk.tunnel_devices
+                    WHERE dry_run = coalesce(NEW.dry_run, OLD.dry_run) AND public_key = coalesce(NEW.public_key, OLD.public_key)) THEN
+        PERFORM pg_notify('opendesk_tunnels', '');
+    END IF;
+    RETURN NULL;
+END
+$$;
 CREATE TRIGGER tunnel_bindings_told AFTER INSERT OR UPDATE OR DELETE ON opendesk.tunnel_bindings
-    FOR EACH ROW EXECUTE FUNCTION opendesk.tell_tunnels();
+    FOR EACH ROW EXECUTE FUNCTION opendesk.tell_tunnel_binding();
 CREATE TRIGGER tunnel_keys_told AFTER INSERT ON opendesk.tunnel_keys
     FOR EACH ROW WHEN (NEW.device_id IS NULL) EXECUTE FUNCTION opendesk.tell_tunnels();
+
+-- When peers that nobody asked for were last taken off the interface: a few at a time, whoever does it.
+CREATE TABLE opendesk.tunnel_removals (
+    is_only_one boolean PRIMARY KEY DEFAULT true CHECK (is_only_one),
+    removed_at  timestamptz NOT NULL DEFAULT now()
+);

@@ -1,6 +1,6 @@
 """As much of the router's console language as scheduler entries and scripts to paste are written in here.
 
-Statements after one another; `:do {…} on-error={…}`, `:if ([…] = …) do={…} else={…}`, `:put […]`, comments; a menu's command with ids, names or
+Statements after one another; `:do {…} on-error={…}`, `:if ([…] = …) do={…} else={…}` (or `>`), `:put […]` or of a text, comments; a menu's command with ids, names or
 `argument=value`, quoted or not, where `[find argument=value argument!=value …]` and `[:len […]]` may stand for what they give. Whatever else
 stands there is an error, also where a real console would know what to do with it.
 """
@@ -14,6 +14,7 @@ from attrs import define, frozen
 from opendesk.simulators.routeros.commands import Answer, Request
 from opendesk.simulators.routeros.menus import MENUS
 from opendesk.simulators.routeros.refusals import MISSING, SCRIPT, Refused, no_such_command
+from opendesk.simulators.routeros.values import boolean
 
 Execute = Callable[[Request], Answer]
 Say = Callable[[str], None]
@@ -81,15 +82,17 @@ class _Console:
     def _holds(self, condition: str) -> bool:
         reader = _Reader(condition)
         values = self._values(reader.block("[", "]"))
-        if not reader.take_after_blanks("="):
+        is_more = reader.take_after_blanks(">")
+        if not (is_more or reader.take_after_blanks("=")):
             raise _wrong(condition)
         reader.skip(" ")
         other, _ = reader.word()
         reader.end()
-        return values == [other]
+        return _number(*values) > _number(other) if is_more else values == [other]
 
     def _put(self, reader: "_Reader") -> None:
-        values = self._values(reader.block("[", "]"))
+        reader.skip(" ")
+        values = [reader.word()[0]] if reader.is_at('"') else self._values(reader.block("[", "]"))
         reader.end()
         self.say(";".join(values))
 
@@ -150,7 +153,8 @@ def _search(reader: "_Reader", path: str) -> Request:
         name, is_quoted = reader.word()
         if is_quoted or name.removesuffix("!") not in MENUS[path].arguments or not reader.take("="):
             raise _wrong(name)
-        queries.append(f"?{name.removesuffix('!')}={reader.word()[0]}")
+        text, kind = reader.word()[0], MENUS[path].arguments[name.removesuffix("!")].kind
+        queries.append(f"?{name.removesuffix('!')}={boolean(name, text) if kind is boolean else text}")
         queries += ["?#!"] if name.endswith("!") else []
     return Request(path, "print", {}, tuple(queries))
 
@@ -237,6 +241,12 @@ class _Reader:
             raise _wrong("end of script")
         self.at += 1
         return self.text[self.at - 1]
+
+
+def _number(*texts: str) -> int:
+    if len(texts) != 1 or not texts[0].isdecimal():
+        raise _wrong(";".join(texts))
+    return int(texts[0])
 
 
 def _wrong(what: str) -> Refused:

@@ -8,8 +8,9 @@ import trio
 from opendesk.network.routers.errors import RouterUnavailable
 from opendesk.network.setup.apply import apply, pretended
 from opendesk.network.setup.errors import NotHeld, RouterRefused, RowInTheWay, TunnelLost, UndoPending
+from opendesk.network.setup.redialling import SCHEDULERS
 from opendesk.network.setup.script import ADDRESSES, PEERS, ROUTES, WIREGUARD, Tunnel, commands
-from opendesk.network.setup.undo import SCHEDULERS, UNDO_S
+from opendesk.network.setup.undo import UNDO_S
 from opendesk.simulators.routeros import Act, Router, Trapped
 from tests.network.setup.wires import OTHER_KEY, Dead, Wire, held, router, set_up, through_the_tunnel, tunnel_of, undos
 

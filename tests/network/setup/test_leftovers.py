@@ -3,10 +3,12 @@
 import pytest
 import trio
 
-from opendesk.network.setup.errors import RowInTheWay, TunnelLost, UndoPending
+from opendesk.network.setup import redialling
+from opendesk.network.setup.errors import RouterRefused, RowInTheWay, TunnelLost, UndoPending
+from opendesk.network.setup.redialling import REDIAL_S, SCHEDULERS
 from opendesk.network.setup.script import PEERS, ROUTES
-from opendesk.network.setup.undo import SCHEDULERS, UNDO_S
-from opendesk.simulators.routeros import HandClock, Request, Router
+from opendesk.network.setup.undo import UNDO_S
+from opendesk.simulators.routeros import HandClock, Request, Router, Trapped
 from tests.network.setup.wires import Dead, Wire, held, router, set_up, through_the_tunnel, tunnel_of, undos
 
 MOVED = tunnel_of(vps_host="new.test", allowed_ips=("10.200.0.0/16", "10.9.0.0/24"))
@@ -43,17 +45,18 @@ async def test_a_change_that_is_half_done_is_left_to_the_router(autojump_clock: 
 async def test_one_that_was_not_begun_keeps_nobody_waiting(autojump_clock: object) -> None:
     made = await set_up_router()
     await dead_after(made, f"{SCHEDULERS}/add")
-    assert len(undos(made)) == 1
+    assert undos(made) != []
     assert (await set_up(Wire(made), MOVED)).changed
     assert undos(made) == []
 
 
 async def test_one_that_was_done_and_not_proven_is_proven_by_the_next(autojump_clock: object) -> None:
     made = await set_up_router()
-    await dead_after(made, f"{ROUTES}/add")
+    await dead_after(made, f"{PEERS}/set")
+    await trio.sleep(REDIAL_S)
     wire, new = Wire(made), held(made)
     assert not (await set_up(wire, MOVED)).changed
-    assert (wire.changes(), undos(made), held(made)) == ([f"{SCHEDULERS}/remove"], [], new)
+    assert (wire.changes(), undos(made), held(made)) == ([f"{SCHEDULERS}/remove"] * 2, [], new)
 
 
 async def test_an_undo_that_ran_before_it_was_disarmed_is_noticed(autojump_clock: object) -> None:
@@ -69,7 +72,7 @@ async def test_an_undo_that_ran_before_it_was_disarmed_is_noticed(autojump_clock
 
     made.faults.decide = too_late
     with pytest.raises(TunnelLost, match="took the change back"):
-        await set_up(Wire(made), MOVED)
+        await set_up(Wire(made), tunnel_of(allowed_ips=MOVED.allowed_ips))
     assert (held(made), undos(made)) == (before, [])
 
 
@@ -79,8 +82,43 @@ async def test_a_router_that_reboots_meanwhile_takes_it_back_too(autojump_clock:
     with pytest.raises(TunnelLost):
         await set_up(Wire(made), MOVED)
     made.reboot(down_s=30)
-    await trio.sleep(UNDO_S + 30)
+    await trio.sleep(30)
     assert (held(made), undos(made)) == (before, [])
+
+
+async def test_a_router_whose_clock_is_set_back_takes_it_back_when_it_boots(autojump_clock: object) -> None:
+    clock = HandClock()
+    made = Router(clock=clock)
+    await set_up(Wire(made))
+    before, made.cut_when = held(made), lambda it: len(it.rows(ROUTES)) > 1
+    with pytest.raises(TunnelLost):
+        await set_up(Wire(made), tunnel_of(allowed_ips=MOVED.allowed_ips))
+    clock.advance(-86_400)
+    clock.advance(UNDO_S)
+    assert made.is_cut_off()
+    made.reboot()
+    assert (held(made), undos(made)) == (before, [])
+    assert list(made.script_errors) == []
+
+
+async def test_what_keeps_an_undo_from_going_is_told(autojump_clock: object) -> None:
+    """At once, and not as a tunnel that is lost: it isn't."""
+    made = await set_up_router()
+    before = held(made)
+    trap = Trapped(None, "not enough permissions (9)")
+    made.faults.decide = lambda request: trap if request.command == f"{SCHEDULERS}/remove" else None
+    with pytest.raises(RouterRefused, match="not enough permissions"):
+        await set_up(Wire(made), tunnel_of(allowed_ips=MOVED.allowed_ips))
+    made.faults.clear()
+    await trio.sleep(UNDO_S)
+    assert (held(made), undos(made)) == (before, [])
+
+
+async def test_a_redial_that_never_was_is_cleared_away(autojump_clock: object) -> None:
+    made = await set_up_router()
+    made.run(f"{SCHEDULERS}/add", {"name": redialling.NAME, "comment": "opendesk", "disabled": "yes"})
+    assert (await set_up(Wire(made), MOVED)).changed
+    assert undos(made) == []
 
 
 async def test_an_undo_that_will_never_run_is_cleared_away(autojump_clock: object) -> None:

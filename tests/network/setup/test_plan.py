@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from opendesk.network.setup import minimal, undo
+from opendesk.network.setup import minimal, redialling, undo
 from opendesk.network.setup.minimal import Tables
 from opendesk.network.setup.script import ADDRESSES, COMMENT, INTERFACE, PEERS, ROUTES, WIREGUARD, Tunnel
 from opendesk.network.setup.steps import Step
@@ -113,13 +113,12 @@ def test_the_undo_takes_back_whatever_was_done_of_it(
     if minimal.conflicts(config, seen):
         return
     before = everything(router)
-    armed = undo.arm(steps, ())
-    router.run(armed.command.path, armed.command.attributes)
+    do(router, undo.arm(steps, set()))
     do(router, steps[: data.draw(st.integers(0, len(steps)))])
     clock = router.state.clock
     assert isinstance(clock, HandClock)
     clock.advance(undo.UNDO_S)
-    assert (everything(router), router.rows(undo.SCHEDULERS)) == (before, [])
+    assert (everything(router), router.rows(redialling.SCHEDULERS)) == (before, [])
     assert list(router.script_errors) == []
     assert len(router.rows("/user")) == 1
 
@@ -132,18 +131,25 @@ def test_every_step_that_may_cut_can_be_taken_back(state: list[tuple[str, dict[s
 
 
 def test_an_entry_that_ran_or_will_not_run_is_not_armed() -> None:
-    step = undo.arm(minimal.plan(CONFIGS[0], {}), ["opendesk-undo-1"])
-    row = {**step.attributes, ".id": "*1", "run-count": "0"}
-    [entry] = undo.understood([row])
-    assert (entry.name, undo.is_as_told(entry, step)) == ("opendesk-undo-2", True)
-    for wrong in ({"run-count": "1"}, {"disabled": "true"}, {"interval": "1d"}, {"on-event": ""}, {"policy": "read"}):
-        [entry] = undo.understood([row | wrong])
-        assert not undo.is_as_told(entry, step)
-    assert undo.understood([row | {".id": "*1; /user"}, row | {"name": "backup"}]) == ()
+    steps = undo.arm(minimal.plan(CONFIGS[0], {}), {"opendesk-undo-1-boot"})
+    rows = [{**step.attributes, ".id": f"*{number}", "run-count": "0"} for number, step in enumerate(steps)]
+    both = undo.understood(rows)
+    assert [entry.name for entry in both] == ["opendesk-undo-2", "opendesk-undo-2-boot"]
+    assert undo.are_as_told(both, steps)
+    assert [step.row for step in undo.disarm(both)] == ["*1", "*0"]  # what stays alone goes by the clock
+    wrongs: list[dict[str, str]] = [
+        {"run-count": "1"}, {"disabled": "true"}, {"interval": "1d"}, {"on-event": ""}, {"policy": "read"}, {"name": "opendesk-undo-3"},
+    ]  # fmt: skip
+    for at, row in enumerate(rows):
+        for wrong in (*wrongs, {"start-time": ("startup", "10:00:00")[at]}):
+            assert not undo.are_as_told(undo.understood([*rows[:at], row | wrong, *rows[at + 1 :]]), steps)
+    assert undo.understood([rows[0] | {".id": "*1; /user"}, rows[0] | {"name": "backup"}]) == ()
 
 
 def test_what_was_done_last_is_taken_back_first() -> None:
     steps = minimal.plan(CONFIGS[0], {})
     parts = undo.program("opendesk-undo-1", steps).split("; ")
-    assert [part.split()[1].lstrip("{") for part in parts[:-1]] == [step.menu for step in reversed(steps)]
+    assert [part.split()[1].lstrip("{") for part in parts[:-2]] == [step.menu for step in reversed(steps)]
+    assert parts[-2] == ':do {/system scheduler remove [find name="opendesk-undo-1-boot"]} on-error={}'
     assert parts[-1] == '/system scheduler remove "opendesk-undo-1"'
+    assert undo.program("opendesk-undo-1-boot", ()).endswith('/system scheduler remove "opendesk-undo-1-boot"')

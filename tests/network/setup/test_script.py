@@ -121,12 +121,35 @@ def test_what_others_made_stays() -> None:
     assert [row for row in before if row not in [row for menu in OURS for row in router.rows(menu)]] == []
 
 
+def test_what_somebody_else_switched_off_stays_off_and_is_told() -> None:
+    router = Router(clock=HandClock())
+    router.run(f"{WIREGUARD}/add", {"name": "wg-opendesk", "disabled": "yes"})
+    router.run(f"{ROUTES}/add", {"dst-address": "10.200.0.0/16", "gateway": "wg-opendesk", "disabled": "yes"})
+    _key, *told = router.paste(commands(tunnel_of()))
+    assert ["interface" in told[0], "10.200.0.0/16" in told[1]] == [True, True]
+    assert [row["disabled"] for menu in (WIREGUARD, ROUTES) for row in router.rows(menu)] == ["true", "true"]
+    router.run(f"{WIREGUARD}/set", {"numbers": "wg-opendesk", "comment": "opendesk"})
+    assert len(router.paste(commands(tunnel_of()))) == 2
+    assert router.rows(WIREGUARD)[0]["disabled"] == "false"
+
+
+def test_the_line_for_the_firewall_is_there_and_is_none_until_a_person_makes_it_one() -> None:
+    [line] = [
+        line for line in commands(tunnel_of(vps_address="10.200.0.1", api_port=8730)) if "firewall/filter" in line
+    ]
+    assert line == (
+        "# /ip/firewall/filter add chain=input action=accept protocol=tcp dst-port=8730 "
+        'in-interface="wg-opendesk" src-address=10.200.0.1 place-before=0 comment="opendesk"'
+    )
+    assert "src-address" not in "".join(commands(tunnel_of()))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         {"address": "bus"}, {"address": "10.200.0.7/33"}, {"address": "fd00::7/128"}, {"allowed_ips": ()}, {"allowed_ips": ("10.200.0.7/16",)},
         {"allowed_ips": tuple(f"10.{number}.0.0/16" for number in range(9))}, {"vps_public_key": "short"}, {"vps_public_key": "é" * 44},
-        {"vps_host": 'a"; /user remove admin'}, {"vps_host": ""}, {"vps_port": 0}, {"vps_port": 65_536}, {"keepalive": -1},
+        {"vps_host": 'a"; /user remove admin'}, {"vps_host": ""}, {"vps_port": 0}, {"vps_port": 65_536}, {"keepalive": -1}, {"vps_address": "fd00::1"}, {"api_port": 0},
         {"keepalive": 65_536}, {"interface": ""}, {"interface": "w" * 33}, {"interface": "wg\n/user"}, {"device_id": "bus\r7"}, {"device_id": "büs"},
     ],
 )  # fmt: skip

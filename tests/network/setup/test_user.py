@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from attrs import evolve
 import pytest
 
 from opendesk.network.setup.apply import Applied, apply, pretended
-from opendesk.network.setup.errors import NotHeld, RouterRefused, RowInTheWay
+from opendesk.network.setup.errors import NotHeld, OwnUser, RouterRefused, RowInTheWay
 from opendesk.network.setup.script import ADDRESSES
 from opendesk.network.setup.user import DENIED, GRANTED, GROUP, GROUPS, NAME, USERS, TechnicalUser
 from opendesk.settings.secret import Secret
@@ -86,6 +87,35 @@ async def test_a_user_of_that_name_that_somebody_else_made_is_left_alone(autojum
     with pytest.raises(RowInTheWay):
         await make(made, password="another")
     assert held(made) == before
+
+
+async def test_who_is_logged_in_as_it_does_not_change_its_own_password_or_group(autojump_clock: object) -> None:
+    """The registry goes on with the one that it has: the next connection would be refused."""
+    made = router()
+    await make(made)
+    own, before = Wire(made, NAME, PASSWORD), held(made)
+    with pytest.raises(OwnUser):
+        await apply(own.dial, config=None, user=evolve(user_of(made, "another"), is_own=True), dry_run=False)
+    assert (own.changes(), held(made)) == ([], before)
+    assert not (await apply(own.dial, config=None, user=evolve(user_of(made), is_own=True), dry_run=False)).changed
+    made.run(f"{USERS}/set", {"numbers": NAME, "group": "full"})
+    with pytest.raises(OwnUser):
+        await apply(own.dial, config=None, user=evolve(user_of(made), is_own=True), dry_run=False)
+
+
+async def test_it_logs_in_from_the_vps_alone_if_that_is_known(autojump_clock: object) -> None:
+    made = router()
+    await make(made)
+    for _ in range(2):
+        applied = await apply(
+            Wire(made).dial, config=None, user=evolve(user_of(made), address="10.200.0.1/32"), dry_run=False
+        )
+        assert made.rows(USERS)[-1]["address"] == "10.200.0.1/32"
+    assert not applied.changed
+    assert not (await make(made)).changed
+    other = router()
+    await apply(Wire(other).dial, config=None, user=evolve(user_of(other), address="10.200.0.1/32"), dry_run=False)
+    assert other.rows(USERS)[-1]["address"] == "10.200.0.1/32"
 
 
 async def test_a_group_of_that_name_that_may_more_is_in_the_way(autojump_clock: object) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 from attrs import define, field
 import trio
 
-from opendesk.network.routeros.errors import LoginRefused, TimedOut, Trap
+from opendesk.network.routeros.errors import LoginRefused, TimedOut, Trap, Unreachable
 from opendesk.network.routeros.session import Command, Result
 from opendesk.network.setup.apply import Applied, apply
+from opendesk.network.setup.redialling import SCHEDULERS
 from opendesk.network.setup.script import ADDRESSES, PEERS, ROUTES, WIREGUARD, Tunnel
-from opendesk.network.setup.undo import SCHEDULERS
 from opendesk.network.setup.user import GROUPS, USERS
 from opendesk.simulators.routeros import PASSWORD, USER, Router, Session
+from opendesk.simulators.routeros.tables import Row
 
 TIMEOUT_S = 8.0
 BEGAN_S = 1_790_000_000.0
@@ -64,6 +65,44 @@ def through_the_tunnel(host: str, *, ip: str = "10.200.0.7/32") -> Any:
     return is_cut
 
 
+@define(eq=False)
+class Roaming:
+    """The tunnel of a router that is set up, as WireGuard has it: each end sends to where it last heard the other from, whatever it was told, until it
+    forgets. A router whose session is none any more at the VPS says nothing for minutes, unless its peer is made anew.
+    """
+
+    router: Router
+    at: frozenset[str] = frozenset({"vps.test"})  # the VPS' names
+    ip: str = "10.200.0.7/32"
+    vps_knows: bool = True
+    sends_to: str | None = "vps.test"
+    has_session: bool = True
+
+    def __attrs_post_init__(self) -> None:
+        self.router.state.watchers.append(self._changed)
+        self.router.cut_when = self._is_cut
+
+    async def forget(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.vps_knows = False
+
+    def _changed(self, path: str, row: Row, gone: bool) -> None:  # noqa: FBT001  # a Watcher
+        if path == PEERS and (gone or not row.is_enabled):
+            self.sends_to, self.has_session = None, False
+        elif path == PEERS:
+            self.sends_to = row.values["endpoint-address"]
+
+    def _is_cut(self, it: Router) -> bool:
+        peers = [row for row in it.rows(PEERS) if _is_on(row)]
+        if not peers or through_the_tunnel(peers[0]["endpoint-address"], ip=self.ip)(it):
+            return True
+        if not self.vps_knows and self.sends_to in self.at and not self.has_session:
+            self.vps_knows = True
+        if self.vps_knows:
+            self.sends_to, self.has_session = min(self.at), True
+        return not self.vps_knows
+
+
 def _is_on(row: dict[str, str]) -> bool:
     return row.get("disabled") != "true"
 
@@ -77,13 +116,22 @@ class Wire:
     password: str = PASSWORD
     lives: int | None = None
     burst: bool = False
+    only_at: str | None = None  # nobody else has the address that is dialled
     sent: list[str] = field(factory=list)
     dialled: int = 0
+    forgot: int = 0
+
+    async def forget(self) -> None:
+        """As the VPS does."""
+        await trio.lowlevel.checkpoint()
+        self.forgot += 1
 
     @asynccontextmanager
     async def dial(self) -> AsyncIterator["WireApi"]:
         self.dialled += 1
         await trio.lowlevel.checkpoint()
+        if self.only_at and self.only_at not in {row["address"] for row in self.router.rows(ADDRESSES) if _is_on(row)}:
+            raise Unreachable("nobody is there")
         session = Session(self.router)
         login = (b"/login", f"=name={self.user}".encode(), f"=password={self.password}".encode())
         answer = session.answer(login)
@@ -160,4 +208,5 @@ def _attributes(words: Sequence[bytes]) -> dict[str, str]:
 
 
 async def set_up(wire: Wire, config: Tunnel | None = None, **more: Any) -> Applied:
-    return await apply(wire.dial, config=config or tunnel_of(), user=None, dry_run=False, **more)
+    known = {"user": None, "dry_run": False, "forget": wire.forget}
+    return await apply(wire.dial, config=config or tunnel_of(), **{**known, **more})

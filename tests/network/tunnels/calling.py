@@ -23,7 +23,8 @@ def key(name: Any) -> str:
     return base64.b64encode(hashlib.sha256(str(name).encode()).digest()).decode()
 
 
-VPS_KEY: Final = key("vps")
+VPS_PRIVATE_KEY: Final = base64.b64encode(b"p" * 32).decode()
+VPS_KEY: Final = str(SimulatedWireguard(VPS_PRIVATE_KEY).public_key)
 ON: Final[Json] = {
     "RELAY_MASTER_KEY": MASTER_KEY,
     "WG_INTERFACE": INTERFACE,
@@ -56,7 +57,9 @@ PEERS: Final = "/internal/wireguard/peers"
 def tunnelled(
     conninfo: str, *routers: Router, wireguard: SimulatedWireguard | None = None, **settings: Any
 ) -> AbstractAsyncContextManager[Behind]:
-    """A network that keeps an interface; the first router is at TUNNEL_IP."""
+    """A network that keeps an interface, of the key that routers are told; the first router is at TUNNEL_IP."""
+    wireguard = wireguard or SimulatedWireguard()
+    wireguard.private_key = VPS_PRIVATE_KEY
     return behind(conninfo, *routers, wireguard=wireguard, through={TUNNEL_IP: "r1"}, **{**ON, **settings})
 
 

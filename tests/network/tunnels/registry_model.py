@@ -5,7 +5,13 @@ from typing import Any, Final
 
 from attrs import define, evolve, field
 
-from opendesk.network.tunnels.errors import AllowedIpsTaken, PoolExhausted, PublicKeyTaken, TunnelIpTaken
+from opendesk.network.tunnels.errors import (
+    AllowedIpsTaken,
+    PoolExhausted,
+    PublicKeyTaken,
+    RotationChangesMore,
+    TunnelIpTaken,
+)
 from opendesk.network.tunnels.registry.devices import NewDevice, Outcome
 
 POOL: Final = IPv4Network("10.9.0.0/29")
@@ -36,14 +42,20 @@ class Model:
     def put(self, new: NewDevice, fresh_id: str, *, takes_from_pool: bool) -> Outcome:
         old = self._known(new)
         asked = self._asked(new, old, takes_from_pool=takes_from_pool)
+        if old is not None and new.public_key != old.key and (asked.ip, asked.allowed) != (old.ip, old.allowed):
+            raise RotationChangesMore
         if old is None or asked.allowed != old.allowed:
             self._check(asked, is_pool_known=takes_from_pool)
         if old is None:
-            self._store(None, evolve(asked, id=new.id or fresh_id))
+            made = evolve(asked, id=new.id or fresh_id)
+            self._store(None, made)
+            self._bind(made)
             return Outcome.MADE
         self._store(old, asked)
         if old.ip and asked.ip and self.bindings.get(old.key, ("", ""))[1] == old.ip:
             self.bindings[old.key] = (self.bindings[old.key][0], asked.ip)
+        if asked.ip != old.ip:
+            self._bind(asked)
         if new.public_key != old.key:
             return Outcome.ROTATING
         return Outcome.SAME if asked == old else Outcome.CHANGED
@@ -148,6 +160,10 @@ class Model:
                 ip_network(mine).overlaps(ip_network(theirs)) for mine in asked.allowed for theirs in device.allowed
             ):
                 raise AllowedIpsTaken
+
+    def _bind(self, device: Kept) -> None:
+        if device.ip is not None:
+            self.bindings.setdefault(device.key, (device.id, device.ip))
 
     def _store(self, old: Kept | None, new: Kept | None) -> None:
         had = {old.key, old.next_key} if old else set()

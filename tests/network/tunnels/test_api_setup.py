@@ -154,10 +154,10 @@ async def test_sync_puts_the_peer_right_and_the_router_too(conninfo: str) -> Non
 
 async def test_sync_puts_the_peer_right_when_the_router_is_away(conninfo: str) -> None:
     wg, router = SimulatedWireguard(), aged_router()
-    async with tunnelled(conninfo, router, wireguard=wg, RELAY_ACTION_TIMEOUT_MS="300") as net:
+    async with tunnelled(conninfo, router, wireguard=wg) as net:
         await registered(net)
         wg.remove(key(1))
-        router.faults.slow_s = 5.0
+        router.faults.refuses_connections = True
         assert refused(await net.client.post("/devices/bus-1/sync")) == (503, "ROUTER_UNAVAILABLE")
         assert key(1) in wg.peers
 

@@ -31,11 +31,24 @@ async def test_one_is_bound_found_changed_and_let_go(conn: TrioConnection) -> No
         await bindings.find(conn, key(1), dry_run=False)
 
 
+async def test_a_device_is_bound_where_it_is_registered_unless_somebody_bound_its_key(conn: TrioConnection) -> None:
+    for dry_run in (False, True):
+        await bindings.bind(conn, key(2), "by-hand", "10.5.5.5", dry_run=dry_run)
+        await put(conn, "a", 1, tunnel_ip="10.200.0.7", dry_run=dry_run)
+        await put(conn, "b", 2, tunnel_ip="10.200.0.8", dry_run=dry_run)
+        await put(conn, "c", 3, allowed_ips=("10.1.0.0/24",), dry_run=dry_run)
+        assert await all_of(conn, dry_run=dry_run) == {key(1): "10.200.0.7", key(2): "10.5.5.5"}
+        await put(conn, "c", 3, tunnel_ip="10.200.0.9", dry_run=dry_run)
+        assert (await bindings.find(conn, key(3), dry_run=dry_run)).device_id == "c"
+        assert await bindings.make_missing(conn, dry_run=dry_run) == []
+
+
 async def test_missing_ones_are_made_once_and_those_by_hand_stay(conn: TrioConnection) -> None:
     await put(conn, "a", 1, tunnel_ip="10.200.0.7")
     await put(conn, "b", 2, tunnel_ip="10.200.0.8")
     await put(conn, "c", 3, allowed_ips=("10.1.0.0/24",))
     await put(conn, "a", 4, tunnel_ip="10.200.0.7", dry_run=True)
+    await conn.run("DELETE FROM tunnel_bindings")  # as with what was registered before they were made at once
     await bind(conn, 2, "10.5.5.5")
     made = await bindings.make_missing(conn, dry_run=False)
     assert [(one.public_key, one.device_id, one.mikrotik_ip) for one in made] == [(key(1), "a", "10.200.0.7")]
@@ -82,12 +95,17 @@ async def test_listeners_are_told_which_device_and_nothing_where_nothing_changed
         assert await told() == ["a"]
         await put(conn, "a", 1, tunnel_ip="10.200.0.7")
         assert await told() == []
+        await bind(conn, 1, "10.5.5.5")
+        await bindings.unbind(conn, key(1), dry_run=False)
         assert len(await bindings.make_missing(conn, dry_run=False)) == 1
-        assert await told() == [""]
-        await bindings.make_missing(conn, dry_run=False)
-        await bind(conn, 1, "10.200.0.7")
-        await devices.bury(conn, [key(1)], dry_run=False)
+        await devices.bury(conn, [key(1)], 0, dry_run=False)
         assert await told() == []
+        await bind(conn, 2)
+        assert await told() == [""]
+        await bind(conn, 2)
+        assert await told() == []
+        await bindings.unbind(conn, key(2), dry_run=False)
+        assert await told() == [""]
         await devices.remove_key(conn, key(5), dry_run=False)
         assert await told() == [""]
         await devices.remove(conn, "a", dry_run=False)

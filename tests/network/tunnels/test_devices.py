@@ -57,7 +57,7 @@ async def get(conn: TrioConnection, name: str) -> Device:
 
 
 async def tombstones(conn: TrioConnection) -> frozenset[str]:
-    return await devices.tombstones(conn, dry_run=False)
+    return frozenset(await devices.tombstones(conn, dry_run=False))
 
 
 async def test_one_is_made_and_the_same_again_changes_nothing(conn: TrioConnection) -> None:
@@ -190,6 +190,25 @@ async def test_a_pool_that_is_used_up_is_told_and_what_is_given_back_is_given_ag
     assert (await put(conn, "late", 9, pool=SMALL)).device.tunnel_ip == "10.9.0.4"
 
 
+async def test_where_routers_without_a_device_hold_the_rest_of_the_pool_they_are_named(conn: TrioConnection) -> None:
+    for number in (1, 2):
+        await put(conn, f"d{number}", number, pool=SMALL)
+    for number in (3, 4, 5, 6):
+        await registry.put(conn, NewRouter(id=f"lone-{number}", host=f"10.9.0.{number}"), SEALER)
+    with pytest.raises(
+        PoolExhausted, match=r", 3 of them by routers that have no device, such as lone-4, lone-5, lone-6"
+    ):
+        await put(conn, "late", 9, pool=SMALL)
+    await registry.remove(conn, "lone-5")
+    assert (await put(conn, "late", 9, pool=SMALL)).device.tunnel_ip == "10.9.0.5"
+    await registry.remove(conn, "lone-4")
+    await registry.remove(conn, "lone-6")
+    for number in (7, 8):
+        await put(conn, f"d{number}", number, pool=SMALL)
+    with pytest.raises(PoolExhausted, match=r"\(WG_TUNNEL_POOL\)$"):
+        await put(conn, "later", 10, pool=SMALL)
+
+
 @pytest.mark.parametrize("tiny", ["10.9.0.0/31", "10.9.0.0/32", "fd00::/127"])
 async def test_a_pool_without_a_host_to_spare_gives_none(conn: TrioConnection, tiny: str) -> None:
     with pytest.raises(PoolExhausted):
@@ -236,7 +255,7 @@ async def test_only_what_is_still_a_tombstone_is_buried(conn: TrioConnection) ->
     await devices.remove(conn, "a", dry_run=False)
     await devices.remove(conn, "b", dry_run=False)
     await put(conn, "c", 2)
-    assert await devices.bury(conn, [key(1), key(2), key(3)], dry_run=False) == 1
+    assert await devices.bury(conn, [key(1), key(2), key(3)], 0, dry_run=False) == {key(1)}
     assert await tombstones(conn) == frozenset()
     with pytest.raises(PublicKeyTaken):
         await put(conn, "d", 2)
@@ -271,7 +290,7 @@ async def test_what_is_pretended_is_a_world_of_its_own(conn: TrioConnection) -> 
     await devices.remove(conn, "a", dry_run=True)
     assert [device.id for device in await devices.page(conn, None, 10, dry_run=False)] == ["a"]
     for dry_run in (False, True):
-        assert await devices.tombstones(conn, dry_run=dry_run) == frozenset()
+        assert await devices.tombstones(conn, dry_run=dry_run) == {}
 
 
 async def test_preshared_keys_are_sealed_and_told_by_no_repr(conn: TrioConnection) -> None:

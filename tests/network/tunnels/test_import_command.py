@@ -13,8 +13,10 @@ import trio
 from opendesk.cli import group, import_
 from opendesk.network.hotspots import devices as hotspot_devices
 from opendesk.network.routers import registry
+from opendesk.network.routers.registry import NewRouter
 from opendesk.network.routers.sealing import Sealer, password_of
 from opendesk.network.tunnels.registry import bindings, devices
+from opendesk.network.tunnels.registry.device import NewDevice
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings.secret import Secret
 from tests.network.tunnels.test_devices import key
@@ -191,3 +193,32 @@ def test_bad_words_are_told_plainly(take: Import, tmp_path: Path, monkeypatch: p
     large = take([PEERS])
     assert large.exit_code == 1
     assert "larger than 10 bytes" in large.output
+
+
+async def test_no_second_router_comes_to_be_dialled_at_one_address(take: Import, conn: TrioConnection) -> None:
+    named = json.dumps([{"id": "named", "host": "10.200.0.8", "user": "u", "pass": "p"}])
+    await registry.put(conn, NewRouter(id="depot", host="10.200.0.7"), Sealer(()))
+    entries = [
+        {"deviceId": f"bus-{n}", "publicKey": key(n), "tunnelIp": f"10.200.0.{n}", "mikrotik": {"apiUser": "u"}}
+        for n in (7, 8, 9)
+    ]
+    told = await in_thread(lambda: take(entries, MIKROTIK_NODES=named))
+    assert told.exit_code == 1
+    assert "router depot is dialled at 10.200.0.7" in told.stderr
+    assert "router named is dialled at 10.200.0.8" in told.stderr
+    assert [device.id for device in await devices.page(conn, None, 10, dry_run=False)] == ["bus-9"]
+    assert [router.id for router in await registry.list_all(conn)] == ["bus-9", "depot"]
+
+
+async def test_the_login_of_a_key_that_waits_waits_with_it(take: Import, conn: TrioConnection) -> None:
+    def entry(number: int, user: str) -> list[dict[str, Any]]:
+        peer = {"deviceId": "bus-7", "publicKey": key(number), "tunnelIp": "10.200.0.7"}
+        return [{**peer, "mikrotik": {"apiUser": user, "apiPassword": "hunter2"}}]
+
+    await in_thread(lambda: take(entry(1, "old")))
+    await devices.put(conn, NewDevice(id="bus-7", public_key=key(2)), Sealer(()), dry_run=False)
+    assert outcomes(await in_thread(lambda: take(entry(2, "next"), "--json")))[0][1] == "changed"
+    assert outcomes(await in_thread(lambda: take(entry(2, "next"), "--json")))[0][1] == "same"
+    assert [router.username for router in await registry.list_all(conn)] == ["old"]
+    assert await devices.complete_rotation(conn, "bus-7", key(2), dry_run=False)
+    assert [router.username for router in await registry.list_all(conn)] == ["next"]

@@ -164,6 +164,46 @@ def test_no_value_is_repeated(name: str) -> None:
     assert "hunter2" not in repr(found)
 
 
+@pytest.mark.parametrize("name", ["endpoint", "presharedKey"])
+@pytest.mark.parametrize("none", ["", " ", "(none)", None])
+def test_none_may_be_said_in_words(name: str, none: str | None) -> None:
+    assert only([{**PEER, name: none}]) == only([PEER])
+
+
+HUGE = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (f'"keepalive": {HUGE}', "keepalive is not a whole number"),
+        (f'"keepalive": "{HUGE}"', "keepalive is not a whole number"),
+        (f'"mikrotik": {{"apiPort": -{HUGE}}}', "mikrotik.apiPort is not a whole number"),
+        (f'"publicKey": {HUGE}', "publicKey is not text"),
+        (f'"meta": {{"x": [{HUGE}]}}', "meta has what can't be written as JSON"),
+        ('"meta": {"x": 1e999}', "meta has what can't be written as JSON"),
+        (f'"tokens": [{HUGE}]', "tokens is not an array of objects"),
+        (HUGE, "is not JSON (line 1, column "),
+    ],
+    ids=range(8),
+)
+def test_numbers_beyond_all_measure_are_told_in_words_of_ours(value: str, said: str) -> None:
+    peer = json.dumps({name: text for name, text in PEER.items() if not value.startswith(f'"{name}"')})
+    data = f"[{peer[:-1]}, {value}}}, {json.dumps({**PEER, 'deviceId': 'b', 'publicKey': key(2)})}]"
+    found = importing.read([("f.json", data.encode())])
+    [fault] = found.faults
+    assert said in fault.why
+    assert "9999" not in fault.why
+    assert "Exceeds" not in fault.why
+    if value != HUGE:
+        assert [entry.device_id for entry in found.entries] == ["b"]
+
+
+def test_what_is_unknown_may_be_of_any_size() -> None:
+    found = importing.read([("f.json", f'[{json.dumps(PEER)[:-1]}, "serial": {HUGE}}}]'.encode())])
+    assert (len(found.entries), found.faults, found.unknown) == (1, (), ("serial",))
+
+
 def test_what_nobody_knows_is_named_once() -> None:
     found = read(
         [{**PEER, "colour": 1, "mikrotik": {"nested": 2}}, {"deviceId": "b", "colour": 3}], {"tokens": [], "version": 1}
@@ -176,8 +216,8 @@ def test_what_nobody_knows_is_named_once() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"", "is not JSON (line 1: "),
-        (b"[1,\n2", "is not JSON (line 2: "),
+        (b"", "is not JSON (line 1, column 1)"),
+        (b"[1,\n2", "is not JSON (line 2, column 2)"),
         (b"\xff\xfe\xff", "is not UTF-8"),
         (b'{"a": 1, "a": 2}', "a member twice"),
         (b"[NaN]", "has NaN"),

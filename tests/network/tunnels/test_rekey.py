@@ -3,9 +3,9 @@
 import pytest
 
 from opendesk.network.routers import rekey
-from opendesk.network.routers.sealing import Sealer
+from opendesk.network.routers.sealing import Sealer, password_of
 from opendesk.network.tunnels.registry import devices
-from opendesk.network.tunnels.registry.device import preshared_key_of
+from opendesk.network.tunnels.registry.device import Login, preshared_key_of
 from opendesk.network.tunnels.registry.devices import NewDevice
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings.secret import Secret
@@ -36,6 +36,16 @@ async def test_present_and_next_ones_in_both_worlds(conn: TrioConnection, monkey
                 if sealed is not None:
                     opened = Sealer((NEW,)).open(sealed, about=preshared_key_of(device.id))
                     assert opened == Secret(f"psk {number}")
+
+
+async def test_a_password_that_waits_with_a_next_key(conn: TrioConnection) -> None:
+    await put(conn, "a", 1, by=OLD)
+    login = Login("u", Secret("hush"), None)
+    await devices.put(conn, NewDevice(id="a", public_key=key(2), login=login), Sealer((OLD,)), dry_run=False)
+    assert await rekey.rekey(conn, Sealer((NEW, OLD))) == rekey.Rekeyed(2, (), ())
+    [device] = await devices.some(conn, ["a"], dry_run=False)
+    assert device.next_password_sealed is not None
+    assert Sealer((NEW,)).open(device.next_password_sealed, about=password_of("a")) == Secret("hush")
 
 
 async def test_what_no_key_opens_is_named(conn: TrioConnection) -> None:

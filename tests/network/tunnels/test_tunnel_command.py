@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import pytest
 import trio
 
-from opendesk.cli import group, tunnel_wg
+from opendesk.cli import group, tunnel_init, tunnel_wg
 from opendesk.network.routers.sealing import Sealer
 from opendesk.network.tunnels.errors import DeviceNotFound
 from opendesk.network.tunnels.registry import bindings, devices
@@ -359,6 +359,41 @@ def test_init_in_a_dry_run_makes_nothing(machine: Machine) -> None:
     assert "ip link add" in pretended.stdout
     assert subprocess.run(["ip", "-n", machine.name, "link", "show", machine.name], check=False).returncode == 1
     assert not machine.folder.exists()
+
+
+def test_of_a_key_that_is_not_there_yet_nothing_is_said(machine: Machine) -> None:
+    for settings in ({"RELAY_DRY_RUN": "1"}, {}):
+        shown = machine.tunnel("init", "--show", WG_VPS_PUBLIC_KEY=VPS, **settings)
+        assert (shown.returncode, shown.stderr) == (0, "")
+    made = machine.tunnel("init", WG_VPS_PUBLIC_KEY=VPS)
+    assert (made.returncode, "WG_VPS_PUBLIC_KEY is another key" in made.stderr) == (0, True)
+
+
+async def test_an_address_that_routers_do_not_let_in_is_told(run: Any) -> None:
+    told = await run("init", "--address", "192.168.7.1/24", RELAY_DRY_RUN="1")
+    assert "let in 10.200.0.1" in told.stderr
+    assert (await run("init", RELAY_DRY_RUN="1")).stderr == ""
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_without_the_device_that_wireguard_go_needs_that_is_told(
+    run: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    is_there: bool,  # noqa: FBT001
+) -> None:
+    async def fails(command: list[str], **_rest: Any) -> subprocess.CompletedProcess[bytes]:
+        looks = "show" in command and command[0] == "ip"
+        return subprocess.CompletedProcess(command, 0 if looks else 1, b"[]" if looks else b"", b"")
+
+    monkeypatch.setattr(tunnel_wg, "run", fails)
+    monkeypatch.setattr(tunnel_init, "TUN", tmp_path / "tun")
+    monkeypatch.setattr("opendesk.cli.tunnel_init.os.access", lambda *_: False)
+    if is_there:
+        (tmp_path / "tun").touch()
+    refused = await run("init", OPENDESK_DATA_DIR=str(tmp_path))
+    assert refused.exit_code == 1
+    assert ("may not open" if is_there else "is not there") in refused.stderr
 
 
 def test_the_interface_that_init_made_is_planned_applied_and_listed(machine: Machine, conninfo: str) -> None:

@@ -17,6 +17,7 @@ from opendesk.network.tunnels.figures import TunnelFigures
 from opendesk.network.tunnels.keeping.reconcile import Terms, Tunnels
 from opendesk.network.tunnels.registry import devices
 from opendesk.network.tunnels.registry.devices import NewDevice
+from opendesk.network.wireguard.endpoints import LookUp, in_threads
 from opendesk.network.wireguard.wg import Wg
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
@@ -56,6 +57,7 @@ class On:
     now: "Clock"
     back: list[str] = field(factory=list)
     silent: list[str] = field(factory=list)
+    told_back: list[frozenset[str]] = field(factory=list)  # a look's each
 
     async def put(self, name: str, *ips: str, settles: bool = True, **rest: Any) -> None:
         """As a call does it."""
@@ -73,7 +75,18 @@ class On:
 
     async def tombstones(self) -> frozenset[str]:
         async with self.pool.connection() as conn:
-            return await devices.tombstones(conn, dry_run=False)
+            return frozenset(await devices.tombstones(conn, dry_run=False))
+
+    async def sql(self, statement: str) -> list[tuple[Any, ...]]:
+        async with self.pool.connection() as conn:
+            return await conn.fetch(statement)
+
+    async def age_tombstones(self) -> None:
+        """As if they had been there for a long time."""
+        await self.sql("UPDATE tunnel_keys SET removed_at = removed_at - interval '1 hour' WHERE removed_at IS NOT NULL RETURNING 1")
+
+    async def age_removals(self) -> None:
+        await self.sql("UPDATE tunnel_removals SET removed_at = removed_at - interval '1 day' RETURNING 1")
 
     def held(self) -> dict[str, list[str]]:
         return {public_key: sorted(peer.allowed_ips) for public_key, peer in self.wireguard.peers.items()}
@@ -107,6 +120,7 @@ async def tunnels_on(
     runs: bool = True,
     has_wg: bool = True,
     real: Wg | None = None,
+    look_up: LookUp | None = None,
     **terms: Any,
 ) -> AsyncIterator[On]:
     """With an interval of an hour, unless told otherwise: what happens sooner does so because of something."""
@@ -120,9 +134,15 @@ async def tunnels_on(
         SEALER,
         TunnelFigures(metrics),
         clock,
+        look_up or in_threads(),
     )
     on = On(pool, tunnels, wireguard, metrics, clock)
-    tunnels.came_back, tunnels.went_silent = on.back.append, on.silent.append
+
+    def came_back(hosts: frozenset[str]) -> None:
+        on.told_back.append(hosts)
+        on.back.extend(sorted(hosts))
+
+    tunnels.came_back, tunnels.went_silent = came_back, on.silent.extend
     try:
         async with trio.open_nursery() as nursery:
             if runs:

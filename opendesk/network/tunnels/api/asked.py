@@ -16,7 +16,7 @@ from opendesk.network.tunnels.api.requests import (
     PutDevice,
     RegisterRouter,
 )
-from opendesk.network.tunnels.registry.device import NewDevice, checked_meta
+from opendesk.network.tunnels.registry.device import Login, NewDevice, checked_meta
 from opendesk.network.wireguard import prefixes
 from opendesk.settings.addresses import host
 from opendesk.settings.secret import Secret
@@ -141,6 +141,10 @@ def router(name: str, access: MikrotikAccess, tunnel_ip: str) -> NewRouter:
     """It is driven through its tunnel."""
     password = Secret(access.api_password)
     return NewRouter(id=name, host=tunnel_ip, port=access.api_port, user=access.api_user, password=password)
+
+
+def login(access: MikrotikAccess) -> Login:
+    return Login(access.api_user, Secret(access.api_password), access.api_port)
 
 
 def mikrotik_ip(asked: BindPeer) -> str:

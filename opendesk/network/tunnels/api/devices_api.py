@@ -42,6 +42,7 @@ REFUSALS: Final = (
     errors.AllowedIpsTaken,
     errors.TunnelIpTaken,
     errors.PublicKeyTaken,
+    errors.RotationChangesMore,
     errors.TooManyDevices,
     errors.TunnelsOff,
     errors.WireguardUnavailable,
@@ -78,8 +79,10 @@ class Devices:
         body: PutDevice = call.body
         new = asked.device(body)
         facts = {"device": new.id, "publicKey": new.public_key}
-        with audited(self._audit, auditing.DEVICE_PUT, call.request.request_id, **facts):
-            return self._done(await self._registering.device(new))
+        with audited(self._audit, auditing.DEVICE_PUT, call.request.request_id, **facts) as told:
+            registered = await self._registering.device(new)
+            told.update(auditing.became(registered))
+        return self._done(registered)
 
     async def list_devices(self, call: Call, conn: TrioConnection) -> Answer:
         query: DevicesQuery = call.query
@@ -90,10 +93,10 @@ class Devices:
         return Answer(DevicesPage(items=items, next_cursor=cursor, dry_run=self._dry_run))
 
     async def remove_device(self, call: Call) -> Answer:
-        """Its peer goes, whatever RELAY_RECONCILE_REMOVE says."""
+        """Its peer goes, whatever RELAY_RECONCILE_REMOVE says, and so does the router that is dialled at its tunnel IP, with what waits for it."""
         name = call.names["id"]
-        with audited(self._audit, auditing.DEVICE_REMOVE, call.request.request_id, device=name):
-            await self._registering.remove_device(name)
+        with audited(self._audit, auditing.DEVICE_REMOVE, call.request.request_id, device=name) as told:
+            told.update(auditing.went(await self._registering.remove_device(name)))
         return Answer(DeviceDone(ok=True, device_id=name, dry_run=self._dry_run))
 
     async def device_status(self, call: Call) -> Answer:
@@ -118,18 +121,21 @@ class Devices:
         body: RegisterRouter = call.body
         wanted = asked.registration(body)
         facts = {"device": body.device_id, "publicKey": body.mikrotik_public_key, "tunnelIp": body.tunnel_ip}
-        with audited(self._audit, auditing.ROUTER_REGISTER, call.request.request_id, **facts):
-            return self._done(await self._registering.router(wanted))
+        with audited(self._audit, auditing.ROUTER_REGISTER, call.request.request_id, **facts) as told:
+            registered = await self._registering.router(wanted)
+            told.update(auditing.became(registered))
+        return self._done(registered)
 
     async def register_router_as_before(self, call: Call) -> Answer:
         """The same, where the system before had it."""
         return await self.register_router(call)
 
     async def remove_router(self, call: Call) -> Answer:
-        """With its device, peer and binding. Jobs that wait for it are dead letters, and what it was told stays on it."""
+        """With its device, peer and bindings. Jobs that wait for it are dead letters, and what it was told stays on it."""
         name = call.names["id"]
-        with audited(self._audit, auditing.ROUTER_REMOVE, call.request.request_id, device=name):
+        with audited(self._audit, auditing.ROUTER_REMOVE, call.request.request_id, device=name) as told:
             removed = await self._registering.remove_router(name)
+            told.update(auditing.went(removed))
         return Answer(RouterRemoved(ok=True, jobs=removed.jobs, grants=removed.grants, dry_run=self._dry_run))
 
     async def remove_router_as_before(self, call: Call) -> Answer:

@@ -72,11 +72,12 @@ class Peers:
         return Answer(BindingDone(ok=True, binding=binding_shown(bound), dry_run=self._dry_run))
 
     async def remove_peer(self, call: Call) -> Answer:
-        """A device goes with its key, a rotation ends with the key that waits, and any other peer goes, too."""
+        """A device goes with its key, and its router with it; a rotation ends with the key that waits, and any other peer goes, too."""
         key = call.names["publicKey"]
-        with audited(self._audit, auditing.PEER_REMOVE, call.request.request_id, publicKey=key):
-            removed = await self._registering.remove_peer(key)
-        return Answer(PeerRemoved(ok=True, removed=removed, dry_run=self._dry_run))
+        with audited(self._audit, auditing.PEER_REMOVE, call.request.request_id, publicKey=key) as told:
+            was_known, router = await self._registering.remove_peer(key)
+            told.update(auditing.went(router))
+        return Answer(PeerRemoved(ok=True, removed=was_known, dry_run=self._dry_run))
 
     async def list_bindings(self, _: Call) -> Reply:
         async with self._pool.connection() as conn:

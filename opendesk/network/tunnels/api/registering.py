@@ -3,7 +3,7 @@
 What is stored stays stored, whatever comes of the wait: the interface follows when it can.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
 import time
@@ -14,19 +14,18 @@ from attrs import evolve, field, frozen
 from opendesk.errors import FieldFault, Misfit
 from opendesk.network import removing
 from opendesk.network.removing import Removed
-from opendesk.network.routers import registry
-from opendesk.network.routers.errors import CannotOpen, RouterNotFound
-from opendesk.network.routers.registry import NewRouter, StoredRouter
-from opendesk.network.routers.sealing import Sealer, password_of
+from opendesk.network.routers.errors import RouterNotFound
+from opendesk.network.routers.sealing import Sealer
 from opendesk.network.tunnels.api import asked
 from opendesk.network.tunnels.api.answers import PeerShown, peer_shown
 from opendesk.network.tunnels.api.asked import Registration
 from opendesk.network.tunnels.api.auditing import AWAY_RETRY_S
 from opendesk.network.tunnels.errors import DeviceNotFound, WireguardUnavailable
 from opendesk.network.tunnels.keeping.reconcile import Tunnels
-from opendesk.network.tunnels.registry import bindings, devices
+from opendesk.network.tunnels.registry import bindings, devices, routers
 from opendesk.network.tunnels.registry.bindings import Binding
-from opendesk.network.tunnels.registry.device import Device, NewDevice, Registered
+from opendesk.network.tunnels.registry.device import Device, NewDevice, Outcome, Registered
+from opendesk.network.tunnels.registry.stored import take_turn
 from opendesk.network.wireguard.dump import Interface, Peer
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
@@ -70,15 +69,15 @@ class Registering:
         await self.settle(registered.device.id)
         return registered
 
-    async def remove_device(self, device_id: str) -> Device:
-        """Raise DeviceNotFound."""
+    async def remove_device(self, device_id: str) -> Removed | None:
+        """What went with its router, if it had one. Raise DeviceNotFound."""
         self.check_on()
-        device = await self._committed(partial(devices.remove, device_id=device_id, dry_run=self.dry_run))
+        removed = await self._committed(partial(self._remove_device, device_id=device_id))
         await self.settle(device_id)
-        return device
+        return removed
 
     async def remove_router(self, router_id: str) -> Removed:
-        """With its device and binding. Raise RouterNotFound if there is neither."""
+        """With its device and bindings. Raise RouterNotFound if there is neither."""
         removed, had_device = await self._committed(partial(self._remove_router, router_id=router_id))
         if had_device:
             await self.settle(router_id)
@@ -95,17 +94,17 @@ class Registering:
             )
         )
 
-    async def remove_peer(self, public_key: str) -> bool:
-        """Whether anything was known of it. It goes from the interface in any case."""
+    async def remove_peer(self, public_key: str) -> tuple[bool, Removed | None]:
+        """Whether anything was known of it, and what went with its router. It goes from the interface in any case."""
         self.check_on()
-        device, was_known = await self._committed(partial(self._remove_key, public_key=public_key))
-        await self.settle(*(() if device is None else (device.id,)))
-        return was_known
+        device, was_known, removed = await self._committed(partial(self._remove_key, public_key=public_key))
+        await self.settle(*(() if device is None else (device.id,)), keys=(public_key,))
+        return was_known, removed
 
-    async def settle(self, *device_ids: str) -> None:
+    async def settle(self, *device_ids: str, keys: Collection[str] = ()) -> None:
         """Until the interface was seen to be as the registry has it. Raise WireguardUnavailable."""
         try:
-            await self.tunnels.settle(device_ids)
+            await self.tunnels.settle(device_ids, keys)
         except WireguardUnavailable as error:
             members = {"deviceId": device_ids[0]} if device_ids else {}
             raise WireguardUnavailable(error.detail, members=members) from error
@@ -153,12 +152,18 @@ class Registering:
         known = await devices.some(conn, [name], dry_run=self.dry_run)
         if allocate and known and ":" in (known[0].tunnel_ip or ""):
             raise refused([FieldFault("/deviceId", "has an IPv6 tunnel IP, which a router's script knows nothing of")])
+        # The pool gives no address where another router is dialled.
+        if tunnel_ip := wanted.device.tunnel_ip or (known[0].tunnel_ip if known else None):
+            await routers.check_alone(conn, name, tunnel_ip, self._settings.mikrotik_nodes, dry_run=self.dry_run)
         notes = {**(known[0].meta if known else {}), **wanted.notes}
-        registered = await self._put(conn, evolve(wanted.device, meta=notes), allocate=allocate)
+        new = evolve(wanted.device, meta=notes, login=asked.login(wanted.access))
+        registered = await self._put(conn, new, allocate=allocate)
         device = registered.device
         assert device.tunnel_ip is not None
-        await self._keep_router(conn, asked.router(name, wanted.access, device.tunnel_ip))
-        # While a rotation runs, what is bound stays bound: it follows the new key once that has proven itself.
+        if registered.outcome is Outcome.ROTATING:  # router and binding follow once the new key has proven itself
+            return registered
+        router = asked.router(name, wanted.access, device.tunnel_ip)
+        await routers.keep(conn, router, self._sealer, dry_run=self.dry_run)
         await bindings.bind(
             conn,
             public_key=device.public_key,
@@ -168,21 +173,22 @@ class Registering:
         )
         return registered
 
-    async def _keep_router(self, conn: TrioConnection, new: NewRouter) -> None:
-        """What a call can't say stays as an operator set it. The same again is no news to whoever drives the router."""
-        old = await registry.get(conn, new.id, dry_run=self.dry_run)
-        if old is not None:
-            new = evolve(new, tls=old.tls, tls_sha256=old.tls_sha256, timeout_ms=old.timeout_ms)
-        if old is None or not self._is_same(old, new):
-            await registry.put(conn, new, self._sealer, dry_run=self.dry_run)
+    async def _remove_device(self, conn: TrioConnection, device_id: str) -> Removed | None:
+        return await self._remove_router_of(conn, await devices.remove(conn, device_id, dry_run=self.dry_run))
 
-    def _is_same(self, old: StoredRouter, new: NewRouter) -> bool:
-        if (old.host, old.port, old.username) != (new.host, new.port, new.user) or old.password_sealed is None:
-            return False
-        try:
-            return self._sealer.open(old.password_sealed, about=password_of(old.id)) == new.password
-        except CannotOpen:  # what nobody can read any more is replaced
-            return False
+    async def _remove_router_of(self, conn: TrioConnection, device: Device) -> Removed | None:
+        """Whoever gets the address next would be sent its password. A router that is dialled elsewhere isn't this device's."""
+        if device.tunnel_ip is None:
+            return None
+        with suppress(RouterNotFound):
+            return await self._remove_row(conn, device.id, host=device.tunnel_ip)
+        return None
+
+    async def _remove_row(self, conn: TrioConnection, router_id: str, *, host: str | None = None) -> Removed:
+        is_known_besides = any(node.id == router_id for node in self._settings.mikrotik_nodes)
+        return await removing.remove(
+            conn, router_id, is_known_besides=is_known_besides, host=host, dry_run=self.dry_run
+        )
 
     async def _remove_router(self, conn: TrioConnection, router_id: str) -> tuple[Removed, bool]:
         """And whether there was a device. It goes first, as in registering: both lock a device's row before a router's."""
@@ -191,15 +197,20 @@ class Registering:
             self.check_on()
             with suppress(DeviceNotFound):  # somebody else was faster
                 await devices.remove(conn, router_id, dry_run=self.dry_run)
-        is_known_besides = any(node.id == router_id for node in self._settings.mikrotik_nodes)
         try:
-            removed = await removing.remove(conn, router_id, is_known_besides=is_known_besides, dry_run=self.dry_run)
+            removed = await self._remove_row(conn, router_id)
         except RouterNotFound:
             if not has_device:
                 raise
             removed = Removed(0, 0)
+        await bindings.unbind_device(conn, router_id, dry_run=self.dry_run)
         return removed, has_device
 
-    async def _remove_key(self, conn: TrioConnection, public_key: str) -> tuple[Device | None, bool]:
+    async def _remove_key(self, conn: TrioConnection, public_key: str) -> tuple[Device | None, bool, Removed | None]:
+        await take_turn(conn, dry_run=self.dry_run)
         device = await devices.find_key(conn, public_key, dry_run=self.dry_run)
-        return device, await devices.remove_key(conn, public_key, dry_run=self.dry_run)
+        was_known = await devices.remove_key(conn, public_key, dry_run=self.dry_run)
+        # By what is left: a rotation may have ended meanwhile, and made the next key the present one.
+        if device is None or await devices.some(conn, [device.id], dry_run=self.dry_run):
+            return device, was_known, None
+        return device, was_known, await self._remove_router_of(conn, device)

@@ -1,6 +1,6 @@
 """The calls that give out scripts: what a person pastes into a router's console. No private key ever passes."""
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from opendesk.network.setup import script
 from opendesk.network.tunnels import errors
@@ -36,14 +36,17 @@ class Scripts:
         body: ManagerRegister = call.body
         wanted = asked.managed(body)
         facts = {"device": body.device_id, "publicKey": body.wireguard.peer_public_key}
-        with audited(self._audit, auditing.MANAGER_REGISTER, call.request.request_id, **facts):
-            vps = vps_of(self._settings)
+        with audited(self._audit, auditing.MANAGER_REGISTER, call.request.request_id, **facts) as told:
+            vps = vps_of(self._settings, self._registering.tunnels.own_key)
             registered = await self._registering.router(wanted, allocate=True)
+            told.update(auditing.became(registered))
         device = registered.device
         assert device.tunnel_ip is not None
+        api_port = body.mikrotik.api_port or self._settings.mikrotik_port or script.API_PORT
+        end = evolve(vps.router_end(device.id, device.tunnel_ip), api_port=api_port)
         answer = ManagerRegistered(
             success=True,
-            mikrotik_script="\n".join(script.commands(vps.router_end(device.id, device.tunnel_ip))),
+            mikrotik_script="\n".join(script.commands(end)),
             created_peer=_made_peer(registered),
             tunnel_ip=device.tunnel_ip,
             rotation=registered.outcome is Outcome.ROTATING,
@@ -56,12 +59,15 @@ class Scripts:
         body: Bootstrap = call.body
         wanted = asked.bootstrapping(body)
         facts = {"device": body.device_id, "publicKey": body.device_public_key, "tunnelIp": wanted.tunnel_ip}
-        with audited(self._audit, auditing.BOOTSTRAP, call.request.request_id, **facts):
-            end = vps_of(self._settings).router_end(body.device_id, wanted.tunnel_ip)
+        with audited(self._audit, auditing.BOOTSTRAP, call.request.request_id, **facts) as told:
+            vps = vps_of(self._settings, self._registering.tunnels.own_key)
+            end = vps.router_end(body.device_id, wanted.tunnel_ip)
+            end = evolve(end, api_port=self._settings.mikrotik_port or script.API_PORT)
             if wanted.device is None:
                 lines = script.key_lines(end)
                 return Answer(KeyNeeded(ok=True, need_public_key=True, instructions=lines, dry_run=self._dry_run))
             registered = await self._registering.device(wanted.device)
+            told.update(auditing.became(registered))
         answer = Bootstrapped(
             ok=True,
             created_peer=_made_peer(registered),

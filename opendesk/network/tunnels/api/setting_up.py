@@ -1,7 +1,7 @@
 """Setting routers up through their tunnels: looks at them, and changes of theirs, one at a time for each router."""
 
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from typing import Final
 
@@ -9,24 +9,27 @@ from attrs import evolve, field, frozen
 import trio
 
 from opendesk.errors import FieldFault, Overloaded
-from opendesk.network.routeros.transport import Target
 from opendesk.network.routers import registry
 from opendesk.network.routers.errors import RouterNotFound, RouterUnavailable
 from opendesk.network.routers.link import Api, Connect, target_of
 from opendesk.network.routers.registry import RouterSpec
 from opendesk.network.setup.apply import Applied, apply, pretended
 from opendesk.network.setup.probe import Probed, probe
-from opendesk.network.setup.proving import PROVE_S
+from opendesk.network.setup.proving import PROVE_S, Forget
 from opendesk.network.setup.script import Tunnel
 from opendesk.network.setup.user import TechnicalUser
 from opendesk.network.tunnels.api.applying_once import alone
 from opendesk.network.tunnels.api.requests import TechnicalUserAsked
-from opendesk.network.tunnels.registry import bindings
+from opendesk.network.tunnels.api.vps import host_and_port
+from opendesk.network.tunnels.api.whence import source_of
+from opendesk.network.tunnels.registry import bindings, devices
 from opendesk.network.tunnels.registry.bindings import Binding
+from opendesk.network.tunnels.registry.device import covers
+from opendesk.network.tunnels.registry.pool import own_address
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from opendesk.settings import Settings
-from opendesk.settings.routers import API_PORT
+from opendesk.settings.routers import RouterNode
 from opendesk.settings.secret import Secret
 from opendesk.web.reading import refused
 
@@ -40,10 +43,13 @@ APPLY_S: Final = PROVE_S + COMMANDS_S
 
 @frozen
 class SettingUp:
+    """`forget` is Tunnels.forget_endpoint."""
+
     _pool: Pool
     _connect_database: Callable[[], Awaitable[TrioConnection]]
     _settings: Settings
     _connect: Connect
+    _forget: Callable[[str], Awaitable[None]]
     _turns: trio.Semaphore = field(init=False, factory=partial(trio.Semaphore, AT_ONCE))
 
     @property
@@ -77,7 +83,6 @@ class SettingUp:
         user: tuple[str, Secret[str]] | None = None,
         *,
         only_plan: bool = False,
-        limit_s: float = APPLY_S,
     ) -> Applied:
         """Raise RouterNotFound, RouterUnavailable, ApplyInProgress, or what the setup refuses.
 
@@ -85,31 +90,49 @@ class SettingUp:
         """
         async with self._pool.connection() as conn:
             spec = await registry.find(conn, self._settings, router_id)
+            ways = await self._ways(conn, spec, config)
         if self.dry_run:
-            return pretended(config, self._technical(spec, user))
-        with trio.move_on_after(limit_s):
-            return await self._apply_alone(spec, config, user, only_plan=only_plan)
-        raise RouterUnavailable(f"router {router_id} did not take its configuration within {limit_s:g} s")
+            return pretended(config, self._technical(ways, user))
+        return await self._apply_alone(ways, config, user, only_plan=only_plan)
 
     async def binding(self, public_key: str) -> Binding:
         """Raise BindingNotFound."""
         async with self._pool.connection() as conn:
             return await bindings.find(conn, public_key, dry_run=self.dry_run)
 
-    async def probe(self, host: str, user: str, password: Secret[str]) -> Probed:
+    async def probe(self, bound: Binding, user: str, password: Secret[str]) -> Probed:
         """Raise ProbeFailed. In a dry run nobody is asked, and nothing is told."""
         if self.dry_run:
             return Probed(None, None, None)
         timeout_s = self._settings.relay_mikrotik_probe_timeout_ms / 1000
-        port = self._settings.mikrotik_port or API_PORT
-        target = Target(
-            host=host, port=port, user=user, password=password, tls=False, tls_sha256=None, timeout_s=timeout_s
-        )
+        known = target_of(await self._at(bound))
+        target = evolve(known, user=user, password=password, timeout_s=timeout_s)
         return await probe(partial(self._connect, target), password=password)
 
+    async def _at(self, bound: Binding) -> RouterSpec:
+        """The router that is registered there, else one of which nothing but its address is known."""
+        async with self._pool.connection() as conn:
+            with suppress(RouterNotFound):
+                known = await registry.find(conn, self._settings, bound.device_id)
+                if known.host == bound.mikrotik_ip:
+                    return known
+            node = RouterNode(bound.device_id, bound.mikrotik_ip, user="", password=Secret(""))
+            bare = registry.spec_of_node(node, self._settings)
+            (found,) = await registry.through_tunnels(conn, self._settings, [bare])
+        return found
+
+    async def _ways(self, conn: TrioConnection, spec: RouterSpec, config: Tunnel) -> "_Ways":
+        there = evolve(spec, host=config.ip, is_tunnelled=False, interface=None)
+        (there,) = await registry.through_tunnels(conn, self._settings, [there])
+        known = await devices.some(conn, [spec.id], dry_run=self.dry_run)
+        is_ours = any(covers(device.allowed_ips, config.ip) for device in known)
+        can_forget = is_ours and self._settings.wg_interface is not None and not self.dry_run
+        return _Ways(spec, there, partial(self._forget, spec.id) if can_forget else None)
+
     async def _apply_alone(
-        self, spec: RouterSpec, config: Tunnel, user: tuple[str, Secret[str]] | None, *, only_plan: bool
+        self, ways: "_Ways", config: Tunnel, user: tuple[str, Secret[str]] | None, *, only_plan: bool
     ) -> Applied:
+        spec = ways.spec
         if spec.fault is not None:
             raise RouterUnavailable(f"router {spec.id}: {spec.fault}")
         try:
@@ -118,17 +141,57 @@ class SettingUp:
             raise Overloaded("too many routers are being set up", retry_after_s=_CROWD_RETRY_S) from None
         try:
             async with alone(self._connect_database, spec.id):
-                technical = self._technical(spec, user)
-                return await apply(self._dial(spec), config=config, user=technical, dry_run=only_plan)
+                return await apply(
+                    self._dial(spec),
+                    config=config,
+                    user=self._technical(ways, user),
+                    dry_run=only_plan,
+                    prove=self._dial(ways.there),
+                    forget=ways.forget,
+                    own_endpoint=self._own_endpoint(),
+                    limit_s=APPLY_S,
+                )
         finally:
             self._turns.release()
 
-    def _technical(self, spec: RouterSpec, user: tuple[str, Secret[str]] | None) -> TechnicalUser | None:
+    def _own_endpoint(self) -> tuple[str, int] | None:
+        endpoint = self._settings.wg_vps_endpoint
+        return None if endpoint is None else host_and_port(endpoint)
+
+    def _technical(self, ways: "_Ways", user: tuple[str, Secret[str]] | None) -> TechnicalUser | None:
         if user is None:
             return None
         name, password = user
-        log_in = partial(self._connect, evolve(target_of(spec), user=name, password=password))
-        return TechnicalUser(password=password, log_in=log_in, name=name)
+        is_own = name == ways.spec.user
+        return TechnicalUser(
+            password=password,
+            log_in=self._dial(ways.spec, name, password),
+            name=name,
+            through=self._dial(ways.there, name, password),
+            address=None if is_own else self._whence(ways),
+            is_own=is_own,
+        )
 
-    def _dial(self, spec: RouterSpec) -> Callable[[], AbstractAsyncContextManager[Api]]:
-        return partial(self._connect, target_of(spec))
+    def _whence(self, ways: "_Ways") -> str | None:
+        """From where a router that is driven through its tunnel is called, if it is the address that all of them know."""
+        own = own_address(self._settings.wg_tunnel_pool)
+        if self.dry_run or ways.spec.host != ways.there.host or source_of(ways.there.host) != own:
+            return None
+        return f"{own}/32"
+
+    def _dial(
+        self, spec: RouterSpec, name: str | None = None, password: Secret[str] | None = None
+    ) -> Callable[[], AbstractAsyncContextManager[Api]]:
+        target = target_of(spec)
+        if name is not None and password is not None:
+            target = evolve(target, user=name, password=password)
+        return partial(self._connect, target)
+
+
+@frozen
+class _Ways:
+    """As the router is known, and as it is at its end of the tunnel. `forget` has the VPS forget where it was heard from."""
+
+    spec: RouterSpec
+    there: RouterSpec
+    forget: Forget | None

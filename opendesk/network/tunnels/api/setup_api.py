@@ -39,10 +39,6 @@ class Setup:
         return self._settings.relay_dry_run
 
     @property
-    def patience_s(self) -> float:
-        return self._settings.relay_action_timeout_ms / 1000
-
-    @property
     def probe_s(self) -> float:
         return self._settings.relay_mikrotik_probe_timeout_ms / 1000
 
@@ -60,16 +56,17 @@ class Setup:
     async def _synced(self, device: Device) -> ConfigApplied | None:
         if device.tunnel_ip is None or ":" in device.tunnel_ip or not await self._setting_up.knows(device.id):
             return None
-        end = vps_of(self._settings).router_end(device.id, device.tunnel_ip)
-        return config_applied(device.id, await self._setting_up.apply(device.id, end, limit_s=self.patience_s))
+        vps = vps_of(self._settings, self._registering.tunnels.own_key)
+        end = vps.router_end(device.id, device.tunnel_ip)
+        return config_applied(device.id, await self._setting_up.apply(device.id, end))
 
     async def probe_router(self, call: Call) -> Answer:
-        """Log in to what is bound to this key, and ask who it is."""
+        """Log in to what is bound to this key, and ask who it is: as the router is dialled that is registered there, if there is one."""
         body: Probe = call.body
         facts = {"publicKey": body.public_key, "username": body.username}
         with audited(self._audit, auditing.ROUTER_PROBE, call.request.request_id, **facts):
             bound = await self._setting_up.binding(body.public_key)
-            found = await self._setting_up.probe(bound.mikrotik_ip, body.username, Secret(body.password))
+            found = await self._setting_up.probe(bound, body.username, Secret(body.password))
         return Answer(
             ProbeAnswer(
                 ok=True,
@@ -86,7 +83,7 @@ class Setup:
         take it back by itself, which it does unless the tunnel is seen alive after it.
         """
         body: ApplyConfig = call.body
-        end = router_end(body.config, self._settings, body.mik_id)
+        end = router_end(body.config, self._settings, body.mik_id, self._registering.tunnels.own_key)
         user = self._setting_up.user(body.technical_user)
         facts = {"router": body.mik_id, "technicalUser": None if user is None else user[0], "dryRun": body.dry_run}
         with audited(self._audit, auditing.ROUTER_APPLY, call.request.request_id, **facts):
@@ -101,6 +98,7 @@ _ON_THE_ROUTER = (
     setup_errors.RowInTheWay,
     setup_errors.NotHeld,
     setup_errors.UndoPending,
+    setup_errors.EndpointUnproven,
     setup_errors.TunnelLost,
 )
 _OF_A_PROBE = (
@@ -115,7 +113,7 @@ _OF_A_PEER = (errors.DeviceNotFound, errors.TunnelsOff, errors.WireguardUnavaila
 
 def endpoints(api: Setup) -> tuple[Endpoint, ...]:
     # Of the database before and after the wait for the router, as all other calls.
-    patience_s = api.patience_s + CALL_S
+    patience_s = APPLY_S + CALL_S
     return (
         Endpoint(
             "POST",
@@ -150,7 +148,7 @@ def endpoints(api: Setup) -> tuple[Endpoint, ...]:
             body=ApplyConfig,
             access=Access.INTERNAL,
             tag="tunnels",
-            limit_s=APPLY_S + CALL_S,
-            errors=(RouterNotFound, *_ON_THE_ROUTER),
+            limit_s=patience_s,
+            errors=(RouterNotFound, errors.VpsConfigMissing, *_ON_THE_ROUTER, setup_errors.OwnUser),
         ),
     )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from attrs import define
@@ -9,6 +10,7 @@ import structlog
 
 from opendesk.network.tunnels.figures import TunnelFigures
 from opendesk.network.tunnels.keeping.plan import Desired, Drift, Kind, Plan, Wanted
+from opendesk.network.wireguard.changes import Put
 
 log = structlog.get_logger()
 
@@ -29,9 +31,9 @@ class Drifts:
     _unknown: frozenset[str] = frozenset()
     _held_back: int = 0
 
-    def found(self, desired: Desired, plan: Plan, *, removes_unknown: bool) -> None:
-        """What a pass has found before it changed anything."""
-        drift = [one for one in plan.drift if self._is_news(one, desired)]
+    def found(self, desired: Desired, plan: Plan, *, stirred: AbstractSet[str], removes_unknown: bool) -> None:
+        """What a pass has found before it changed anything. Of keys that the registry has `stirred` meanwhile, calls may have put anything."""
+        drift = [one for one in plan.drift if one.public_key not in stirred and self._is_news(one, desired)]
         for kind, count in Counter(one.kind for one in drift).items():
             self._figures.drifted(kind, count)
         told = [one for one in drift if one.kind is not Kind.UNKNOWN]
@@ -42,6 +44,7 @@ class Drifts:
         if len(told) > LINES_MAX:
             log.warning("tunnel.more_drift", count=len(told) - LINES_MAX)
         self._tell_unknown(plan, removes_unknown=removes_unknown)
+        self._tell_taken(desired, plan)
 
     def _is_news(self, drift: Drift, desired: Desired) -> bool:
         key = drift.public_key
@@ -56,12 +59,21 @@ class Drifts:
         if (unknown := frozenset(plan.unknown)) != self._unknown:
             self._unknown = unknown
             log.warning("tunnel.unknown_peers", count=len(unknown), some=plan.unknown[:NAMED_MAX])
-        held_back = plan.held_back if removes_unknown else 0
-        if held_back and held_back != self._held_back:
-            log.warning("tunnel.mass_removal_held_back", count=held_back, removed=len(unknown) - held_back)
-        self._held_back = held_back
+        if not removes_unknown:
+            return
+        if plan.held_back and plan.held_back != self._held_back:
+            log.warning("tunnel.mass_removal_held_back", count=plan.held_back, removed=len(unknown) - plan.held_back)
+        self._held_back = plan.held_back
+
+    @staticmethod
+    def _tell_taken(desired: Desired, plan: Plan) -> None:
+        """Of peers that aren't registered: whoever set them up should know, also if the device that owns the address came later."""
+        taken = [one.public_key for one in plan.changes if isinstance(one, Put) and one.public_key not in desired.peers]
+        if taken:
+            log.warning("tunnel.overlap_taken_off", count=len(taken), some=taken[:NAMED_MAX])
 
     def left(self, desired: Desired, plan: Plan) -> None:
         """What a pass has left: all others are right now, or gone."""
         self._right, self._removed = desired.peers, desired.removed
-        self._wrong = frozenset(change.public_key for change in plan.changes)
+        drift = (one.public_key for one in plan.drift if one.kind is not Kind.UNKNOWN)
+        self._wrong = frozenset(drift) | {change.public_key for change in plan.changes}

@@ -4,24 +4,26 @@ from collections.abc import Awaitable, Callable, Collection
 import math
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 from psycopg import Notify
 import structlog
 import trio
 
-from opendesk.network.tunnels.errors import WireguardUnavailable
+from opendesk.network.tunnels.errors import DeviceNotFound, WireguardUnavailable
 from opendesk.network.tunnels.figures import CHANGED, DATABASE_AWAY, NOT_HELD, RIGHT, UNREADABLE, TunnelFigures
-from opendesk.network.tunnels.keeping.passing import How, Passes, Report, due, touched_part
+from opendesk.network.tunnels.keeping.passing import BURIED_AFTER_S, How, Passes, Report, due, touched_part
 from opendesk.network.tunnels.keeping.rounds import Rounds
 from opendesk.network.tunnels.keeping.sight import Sight
+from opendesk.network.tunnels.keeping.terms import Terms
 from opendesk.network.tunnels.keeping.wanted import Registry
 from opendesk.network.tunnels.keeping.watching import Watch
 from opendesk.network.tunnels.registry import devices
+from opendesk.network.wireguard.changes import Change, Put, Remove
+from opendesk.network.wireguard.endpoints import Names
 from opendesk.network.wireguard.wg import WgError
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.listening import listen
-from opendesk.settings import Settings
 
 log = structlog.get_logger()
 
@@ -38,29 +40,8 @@ ROTATION_HURRY_S: Final = 600.0
 TOGETHER_S: Final = 0.2
 # After a pass that failed: `wg` or the database is away.
 RETRY_S: Final = 5.0
-# Full passes are at least so far apart where they come only after changes: each may remove a tenth of the unknown peers.
+# Full passes are at least so far apart where they come only after changes.
 FULL_APART_S: Final = 60.0
-
-
-@frozen(kw_only=True)
-class Terms:
-    """`interval_s` 0: only after changes; `offline_max_age_s` 0: nobody is silent for too long."""
-
-    remove_unknown: bool = False
-    interval_s: float = 60.0
-    online_s: float = 180.0
-    offline_max_age_s: float = 300.0
-    dry_run: bool = False
-
-    @classmethod
-    def of(cls, settings: Settings) -> "Terms":
-        return cls(
-            remove_unknown=settings.relay_reconcile_remove,
-            interval_s=settings.relay_reconcile_interval_ms / 1000,
-            online_s=settings.relay_handshake_online_seconds,
-            offline_max_age_s=settings.relay_offline_max_age_sec,
-            dry_run=settings.relay_dry_run,
-        )
 
 
 @define(eq=False)
@@ -73,12 +54,13 @@ class Keeper:
     _passes: Passes
     _watch: Watch
     _figures: TunnelFigures
+    _names: Names
     _now: Callable[[], float]
-    is_listening: bool = field(init=False, default=False)
     _passing: trio.Lock = field(init=False, factory=trio.Lock)
     _rounds: Rounds[Report] = field(init=False)
     _hurries: Rounds[None] = field(init=False)
     _hurried: set[str] = field(init=False, factory=set)
+    _hurried_keys: set[str] = field(init=False, factory=set)
     _news: trio.Event = field(init=False, factory=trio.Event)
     _rotation: trio.Event = field(init=False, factory=trio.Event)
     _full_at_s: float = field(init=False, default=-math.inf)
@@ -86,13 +68,18 @@ class Keeper:
 
     def __attrs_post_init__(self) -> None:
         self._rounds, self._hurries = Rounds(self._round), Rounds(self._hurry)
+        self._names.found = self._found_names
 
     # ---- asked for
 
-    async def settle(self, ids: Collection[str]) -> None:
-        """Until a pass that began after this was called has seen these devices' peers as they should be. Raise WireguardUnavailable."""
+    async def settle(self, ids: Collection[str], keys: Collection[str] = ()) -> None:
+        """Until a pass that began after this was called has seen these devices' peers as they should be, and these keys gone if they are to go.
+
+        Raise WireguardUnavailable.
+        """
         self.registry.tell(ids)
         self._hurried.update(ids)
+        self._hurried_keys.update(keys)
         members = {"deviceId": next(iter(ids))} if len(ids) == 1 else None
         try:
             with trio.fail_after(SETTLE_S):
@@ -102,23 +89,59 @@ class Keeper:
             raise WireguardUnavailable(f"no answer within {SETTLE_S:.0f} s", members=members) from None
         except WgError as error:
             raise WireguardUnavailable(str(error), members=members) from error
-        mine = self.registry.desired_of(ids)
+        mine = self.registry.desired_of(ids, keys)
         if lost := {one.public_key for one in report.left.changes} & (mine.peers.keys() | mine.removed):
             raise WireguardUnavailable(f"the interface doesn't keep {', '.join(sorted(lost))}", members=members)
+        for device_id in ids:
+            if (known := self.registry.known.get(device_id)) is not None and known.fault is not None:
+                raise WireguardUnavailable(f"device {device_id} is left as it is: {known.fault}", members=members)
 
     async def _hurry(self) -> None:
         """With ten thousand peers reading takes longer than all else: these are put by what was read last, and a pass reads after that."""
         ids, self._hurried = self._hurried, set()
+        keys, self._hurried_keys = self._hurried_keys, set()
         await self.registry.refresh()
-        if self.sight.interface is None:
-            return
-        part = touched_part(self.registry.desired_of(ids), self.sight.interface.peers)
+        async with self.sight.turn:
+            if self.sight.interface is None:
+                return
+            part = touched_part(self.registry.desired_of(ids, keys), self.sight.interface.peers)
+            try:
+                if part.changes:
+                    await self.sight.set(part.changes)
+                    self.registry.dialled(change.public_key for change in part.changes)
+            except WgError as error:
+                log.info("tunnel.left_to_the_pass", changes=len(part.changes), error=str(error))
+
+    async def forget_endpoint(self, device_id: str) -> None:
+        """Make the device's peer anew, without where it was heard from: what reaches it from now on came after its router has dialled.
+
+        Raise DeviceNotFound, WireguardUnavailable.
+        """
+        self.registry.tell([device_id])
+        members = {"deviceId": device_id}
         try:
-            if part.changes:
-                await self.sight.apply(part.changes)
-                self.registry.dialled(change.public_key for change in part.changes)
+            with trio.fail_after(SETTLE_S):
+                async with self._passing, self.sight.turn:  # what was planned before may dial it
+                    await self.registry.refresh()
+                    changes = self._made_anew(device_id)
+                    self.registry.touch()  # a pass sees to it that the peer is there again, also if this is cut off
+                    self._news.set()
+                    await self.sight.set(changes)
+        except trio.TooSlowError:
+            raise WireguardUnavailable(f"no answer within {SETTLE_S:.0f} s", members=members) from None
         except WgError as error:
-            log.info("tunnel.left_to_the_pass", changes=len(part.changes), error=str(error))
+            raise WireguardUnavailable(str(error), members=members) from error
+
+    def _made_anew(self, device_id: str) -> tuple[Change, ...]:
+        known = self.registry.known.get(device_id)
+        if known is None:
+            raise DeviceNotFound(f"there is no device {device_id}")
+        if known.fault is not None:
+            raise WireguardUnavailable(known.fault, members={"deviceId": device_id})
+        self.registry.forget_endpoint(known.public_key)
+        want = self.registry.desired_of([device_id]).peers[known.public_key]
+        again = Put(want.public_key, want.allowed_ips, want.keepalive, preshared_key=want.preshared_key)
+        return Remove(want.public_key), again
 
     async def one(self, how: How) -> Report:
         """A pass of its own. Raise WgError, or what the database does."""
@@ -150,13 +173,14 @@ class Keeper:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hear, connect)
                 nursery.start_soon(self._keep_looking)
+                nursery.start_soon(self._names.run)
                 await self._keep_passing()
         finally:
-            self.is_listening = False
+            self.registry.is_told = False
 
     async def _hear(self, connect: Callable[[], Awaitable[TrioConnection]]) -> None:
         def begun() -> None:
-            self.is_listening = True
+            self.registry.is_told = True
             self.registry.tell_all()
             self._news.set()
 
@@ -170,29 +194,49 @@ class Keeper:
         while True:
             self._news = trio.Event()
             is_well = await self._passed()
-            wait_s = RETRY_S
-            if is_well:
-                wait_s = self._full_at_s - trio.current_time() if self._terms.interval_s else math.inf
+            wait_s = self._until_due() if is_well else RETRY_S
             with trio.move_on_after(max(0.0, wait_s)):
                 await self._news.wait()
                 await trio.sleep(TOGETHER_S)
 
+    def _until_due(self) -> float:
+        """The next pass that nothing has to happen for. Without an interval there is one where keys that were removed may have come back."""
+        if not self._terms.interval_s and not self.registry.tombstones:
+            return math.inf
+        return self._full_at_s + (0 if self._terms.interval_s else BURIED_AFTER_S) - trio.current_time()
+
     async def _passed(self) -> bool:
         """Whether all was well, with or without a pass: where a call has waited for one, what the database tells of is no news."""
         try:
-            await self.registry.refresh()
-            is_due = self._terms.interval_s and trio.current_time() >= self._full_at_s
-            if self.registry.is_dirty or is_due:
-                self._tell_left(await self._rounds.ask())
+            fault = await self._refreshed()
+            if self._until_due() <= 0 or (self.registry.is_dirty and fault is None):
+                report = await self._rounds.ask()
+                self._tell_left(report)
+                fault = fault or report.fault
+            if fault is None:
+                self._said = None
+                return True
+            self._say("tunnel.database_away", fault)
         except AWAY as error:
             self._say("tunnel.database_away", repr(error))
         except WgError as error:
             self._say("tunnel.pass_failed", str(error))
-        else:
-            self._said = None
-            return True
         self.registry.touch()
         return False
+
+    async def _refreshed(self) -> str | None:
+        """Why not; the interface is kept by what was read before."""
+        try:
+            await self.registry.refresh()
+        except AWAY as error:
+            if not self.registry.is_read:
+                raise
+            return repr(error)
+        return None
+
+    def _found_names(self) -> None:
+        self.registry.found_names()
+        self._news.set()
 
     def _tell_left(self, report: Report) -> None:
         if report.left.changes:
@@ -234,6 +278,8 @@ class Keeper:
 
 
 def _outcome(report: Report) -> str:
+    if report.fault is not None:
+        return DATABASE_AWAY
     if report.left.changes:
         return NOT_HELD
     return CHANGED if report.done else RIGHT

@@ -2,17 +2,19 @@
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from enum import Enum
+from functools import cached_property
 from typing import Final
 
 from attrs import field, frozen
 
+from opendesk.network.tunnels.keeping.thefts import Owners
 from opendesk.network.wireguard.changes import Change, Put, Remove
 from opendesk.network.wireguard.dump import Peer
 
 # Of the interface's peers, one in so many may go in one pass because nobody asked for it, and one at least: a registry that was read wrong,
 # or is another's, is noticed before all are gone.
 ONE_IN: Final = 10
-# Peers that are wrong, looked at in one step: some 7 ms.
+# Peers that are wrong, or prefixes of unregistered ones, looked at in one step: some 7 ms.
 PORTION: Final = 1_000
 
 
@@ -21,7 +23,7 @@ class Kind(Enum):
 
     MISSING = "missing"
     ALLOWED_IPS = "allowed_ips"
-    STOLEN = "stolen"  # an allowed IP of ours is at another peer
+    STOLEN = "stolen"  # an address of ours is at another peer
     KEEPALIVE = "keepalive"
     PRESHARED_KEY = "preshared_key"
     ENDPOINT = "endpoint"
@@ -49,6 +51,11 @@ class Desired:
     removed: frozenset[str] = frozenset()
     bound: frozenset[str] = frozenset()
     redial: frozenset[str] = frozenset()
+
+    @cached_property
+    def owners(self) -> Owners:
+        """Made once, and only if there are peers that aren't registered."""
+        return Owners.of((prefix, one.public_key) for one in self.peers.values() for prefix in one.allowed_ips)
 
 
 @frozen
@@ -95,10 +102,16 @@ def planning(
             want, peer = desired.peers[key], actual.get(key)
             changes.append(_put(want, peer, redial=key in desired.redial))
             drift += [Drift(kind, key, want.device_id, detail) for kind, detail in _differences(want, peer, owners)]
-    gone = sorted((desired.removed & actual.keys()) - desired.peers.keys())
-    unknown = tuple(sorted(actual.keys() - desired.peers.keys() - desired.removed - desired.bound))
+    unregistered = actual.keys() - desired.peers.keys()
+    gone = sorted(desired.removed & unregistered)
+    unknown = tuple(sorted(unregistered - desired.removed - desired.bound))
     limit = max(1, len(actual) // ONE_IN) if most is None else most
     going = unknown[: limit if remove_unknown else 0]
+    for key in sorted(unregistered - desired.removed - set(going)):
+        if actual[key].allowed_ips:
+            stolen = yield from _stolen(desired, actual[key])
+            changes += stolen.changes
+            drift += stolen.drift
     for kind, detail, others in (
         (Kind.REMOVED, "it is still there", gone),
         (Kind.UNKNOWN, "nobody asked for it", unknown),
@@ -108,6 +121,23 @@ def planning(
             drift += [Drift(kind, key, None, detail) for key in keys]
     changes += [Remove(key) for key in (*gone, *going)]
     return Plan(tuple(changes), tuple(drift), unknown, len(unknown) - len(going))
+
+
+def _stolen(desired: Desired, thief: Peer) -> Generator[None, None, Plan]:
+    """What a peer that isn't registered has of ours goes from it, as the same prefix would. The same one needs nothing: its owner's put takes it."""
+    kept: list[str] = []
+    drift: list[Drift] = []
+    for prefixes in _portions(thief.allowed_ips):
+        yield
+        for prefix in prefixes:
+            if (owned := desired.owners.overlapping(prefix)) is None:
+                kept.append(prefix)
+            elif owned.prefix != prefix:
+                detail = f"{prefix}, which overlaps with {owned.prefix}, is at {thief.public_key}"
+                whose = desired.peers[owned.public_key]
+                drift.append(Drift(Kind.STOLEN, owned.public_key, whose.device_id, detail))
+    changes = (Put(thief.public_key, tuple(kept), thief.keepalive),) if drift else ()
+    return Plan(changes, tuple(drift), (), 0)
 
 
 def _portions(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -3,7 +3,7 @@
 A call commits to the registry and waits here until it was seen on the interface. In a dry run there is no interface, and all else is the same.
 """
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 import time
 
 from attrs import define, field
@@ -13,13 +13,15 @@ from opendesk.network.routers.sealing import Sealer
 from opendesk.network.tunnels.errors import TunnelsOff, WireguardUnavailable
 from opendesk.network.tunnels.figures import TunnelFigures
 from opendesk.network.tunnels.keeping.drifts import Drifts
-from opendesk.network.tunnels.keeping.keeper import Keeper, Terms
+from opendesk.network.tunnels.keeping.keeper import Keeper
 from opendesk.network.tunnels.keeping.passing import How, Passes, Report
 from opendesk.network.tunnels.keeping.plan import plan
 from opendesk.network.tunnels.keeping.sight import Sight
+from opendesk.network.tunnels.keeping.terms import Terms
 from opendesk.network.tunnels.keeping.wanted import Registry
 from opendesk.network.tunnels.keeping.watching import Watch
 from opendesk.network.wireguard.dump import Interface
+from opendesk.network.wireguard.endpoints import LookUp, Names, in_threads
 from opendesk.network.wireguard.wg import Wg, WgError
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
@@ -27,13 +29,13 @@ from opendesk.postgres.pool import Pool
 __all__ = ["Report", "Terms", "Tunnels"]
 
 
-def _ignore(_host: str) -> None:
+def _ignore(_hosts: frozenset[str]) -> None:
     pass
 
 
 @define(eq=False)
 class Tunnels:
-    """`run` is a service of the daemon; all else works without it, too. The callbacks are given a tunnel IP, and may be set until then.
+    """`run` is a service of the daemon; all else works without it, too. The callbacks are given tunnel IPs, and may be set until then.
 
     Without `wg` tunnels are off here, and in a dry run it isn't called.
     """
@@ -45,29 +47,35 @@ class Tunnels:
     _sealer: Sealer
     _figures: TunnelFigures
     _now: Callable[[], float] = time.time
-    came_back: Callable[[str], None] = _ignore
-    went_silent: Callable[[str], None] = _ignore
+    _look_up: LookUp = field(factory=in_threads)
+    came_back: Callable[[frozenset[str]], None] = _ignore
+    went_silent: Callable[[frozenset[str]], None] = _ignore
     registry: Registry = field(init=False)
+    _names: Names = field(init=False)
     _watch: Watch = field(init=False)
     _keeper: Keeper | None = field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         terms, figures = self._terms, self._figures
-        self.registry = Registry(self._pool, self._sealer, terms.dry_run)
+        keeps = self._wg is not None and not terms.dry_run
+        self._names = Names(self._look_up)
+        names = self._names if keeps else None
+        self.registry = Registry(self._pool, self._sealer, terms.dry_run, self._now, names)
         self._watch = Watch(
             figures, terms.online_s, terms.offline_max_age_s,
             came_back=self._tell_back, went_silent=self._tell_silent,
         )  # fmt: skip
-        if self._wg is not None and not terms.dry_run:
-            sight = Sight(self._wg, self._now)
-            passes = Passes(self._pool, self.registry, sight, Drifts(figures), self._now)
-            self._keeper = Keeper(terms, self.registry, sight, passes, self._watch, figures, self._now)
+        if self._wg is not None and keeps:
+            sight = Sight(self._wg, self._now, figures, terms.public_key)
+            drifts = Drifts(figures)
+            passes = Passes(self._pool, self.registry, sight, drifts, self._now, terms.removals_apart_s)
+            self._keeper = Keeper(terms, self.registry, sight, passes, self._watch, figures, self._names, self._now)
 
-    def _tell_back(self, host: str) -> None:
-        self.came_back(host)
+    def _tell_back(self, hosts: frozenset[str]) -> None:
+        self.came_back(hosts)
 
-    def _tell_silent(self, host: str) -> None:
-        self.went_silent(host)
+    def _tell_silent(self, hosts: frozenset[str]) -> None:
+        self.went_silent(hosts)
 
     def require_on(self) -> None:
         """Raise TunnelsOff where nothing can come of a change."""
@@ -86,13 +94,36 @@ class Tunnels:
         else:
             await self._keeper.run(self._listen)
 
-    async def settle(self, ids: Collection[str]) -> None:
-        """After a commit, until the interface was seen to hold what these devices ask for. Raise WireguardUnavailable, TunnelsOff."""
+    async def settle(self, ids: Collection[str], keys: Collection[str] = ()) -> None:
+        """After a commit, until the interface was seen to hold what these devices ask for, and without these keys if they were removed.
+
+        Raise WireguardUnavailable, TunnelsOff.
+        """
         self.require_on()
         if self._keeper is None:
             await trio.lowlevel.checkpoint()
         else:
-            await self._keeper.settle(ids)
+            await self._keeper.settle(ids, keys)
+
+    async def forget_endpoint(self, device_id: str) -> None:
+        """From now on only the device's router can dial: its peer is made anew, in one step, without where it was heard from.
+
+        The session that there was is gone with it. Where the registry has an endpoint, it is dialled again after some minutes without
+        the router. Raise DeviceNotFound, WireguardUnavailable, TunnelsOff.
+        """
+        self.require_on()
+        if self._keeper is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await self._keeper.forget_endpoint(device_id)
+
+    async def find_names(self, limit_s: float) -> Sequence[str]:
+        """For a pass on an operator's word, where no service does it: the names of endpoints that nobody knew the address of by then."""
+        if self._keeper is None:
+            return ()
+        await self.registry.refresh()
+        await self._names.once(limit_s)
+        return self._names.unknown
 
     async def look(self, max_age_s: float = 1.0) -> Interface | None:
         """The interface as it is, or was so short a time ago; None where there is none to look at. Raise WireguardUnavailable."""
@@ -114,7 +145,7 @@ class Tunnels:
         Raise TunnelsOff, WireguardUnavailable, or what the database does.
         """
         self.require_on()
-        if self._keeper is None or not self._keeper.is_listening:
+        if not self.registry.is_told:
             self.registry.tell_all()
         if self._keeper is None:
             return await self._pretended()

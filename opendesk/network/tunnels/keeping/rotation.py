@@ -12,9 +12,9 @@ from opendesk.network.wireguard.dump import Peer
 ROTATION_LASTS_S: Final = 24 * 3600.0
 
 
-def proven(next_since_unix: float, peer: Peer | None) -> bool:
+def proven(since_unix: float, peer: Peer | None) -> bool:
     """Whether the new key has shaken hands since. Handshakes are told in whole seconds: one of the same second counts."""
-    return peer is not None and peer.handshake_unix >= max(1, int(next_since_unix))
+    return peer is not None and peer.handshake_unix >= max(1, int(since_unix))
 
 
 def is_over(next_since_unix: float, now_unix: float) -> bool:

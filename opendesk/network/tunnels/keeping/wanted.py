@@ -1,17 +1,20 @@
 """What the registry asks of the interface, kept in memory: read whole now and then, and by device when the database tells of one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+import time
 from typing import Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field
 import structlog
 import trio
 
-from opendesk.network.routers.errors import CannotOpen, SealingUnavailable
 from opendesk.network.routers.sealing import Sealer
+from opendesk.network.tunnels.keeping.known import Known, known_of, redialled
 from opendesk.network.tunnels.keeping.plan import Desired, Wanted
 from opendesk.network.tunnels.registry import bindings, devices
-from opendesk.network.tunnels.registry.device import Device, preshared_key_of
+from opendesk.network.tunnels.registry.device import Device
+from opendesk.network.wireguard.endpoints import Names
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 
@@ -25,36 +28,29 @@ OPENED_AT_ONCE: Final = 200
 TOLD_MAX: Final = 1_000
 # The database tells of changes; this is for what got lost.
 READ_ALL_S: Final = 600.0
-
-
-@frozen
-class Known:
-    """A device, as far as the interface is concerned. With a `fault` its peers are left as they are."""
-
-    id: str
-    public_key: str
-    next_public_key: str | None
-    next_since_unix: float | None
-    tunnel_ip: str | None
-    peers: tuple[Wanted, ...]  # by the present key, and the next one
-    fault: str | None
-    sealed: tuple[bytes | None, bytes | None] = field(repr=False)
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        return (self.public_key,) if self.next_public_key is None else (self.public_key, self.next_public_key)
+# What was changed so short a time before all was read for the first time, a daemon that died may not have set any more.
+REDIALLED_S: Final = 600.0
+# How long a router has to dial by itself: as long as one that was changed takes until it undoes that.
+FORGOTTEN_S: Final = 300.0
 
 
 @define(eq=False)
 class Registry:
-    """`known` by id; what it knows is a version newer with each change."""
+    """`known` by id, `tombstones` with whose they were; what it knows is a version newer with each change.
+
+    `is_told` of changes is whoever listens to the database. Without `names`, as in a dry run, endpoints stay as they were asked for.
+    """
 
     _pool: Pool
     _sealer: Sealer
     _dry_run: bool = False
+    _now: Callable[[], float] = time.time
+    _names: Names | None = None
     known: dict[str, Known] = field(factory=dict)
-    tombstones: frozenset[str] = frozenset()
+    tombstones: Mapping[str, str | None] = field(factory=dict)  # replaced, never changed
     version: int = 0
+    is_read: bool = False  # once at least
+    is_told: bool = False
     _settled: int = 0
     _bound: frozenset[str] = frozenset()
     _told: set[str] = field(factory=set)
@@ -62,6 +58,8 @@ class Registry:
     _reread_keys: bool = True
     _read_all_at_s: float = 0.0
     _redial: frozenset[str] = frozenset()
+    _forgotten_s: dict[str, float] = field(factory=dict)  # keys, and until when
+    _stirred: set[str] = field(factory=set)  # keys that changed, which are bounded as devices are
     _desired: Desired | None = None
     _reading: trio.Lock = field(factory=trio.Lock)
 
@@ -83,6 +81,7 @@ class Registry:
     async def refresh(self) -> None:
         """Read what was told of, or all where that is due. Raise what the database does: then nothing that was told is forgotten."""
         async with self._reading:
+            self._remember()
             if self._read_all or trio.current_time() >= self._read_all_at_s:
                 await self._refresh_all()
             elif self._told or self._reread_keys:
@@ -90,6 +89,12 @@ class Registry:
 
     async def refresh_all(self) -> None:
         self.tell_all()
+        await self.refresh()
+
+    async def renew(self) -> None:
+        """What others have done meanwhile: all of it is read where nobody tells."""
+        if not self.is_told:
+            self.tell_all()
         await self.refresh()
 
     async def _refresh_all(self) -> None:
@@ -103,10 +108,12 @@ class Registry:
                     after = rows[-1].seq
                     known |= await self._understood(rows)
                 await self._read_keys(conn)
+                lately = await self._changed_lately(conn)
         except BaseException:  # cancelled, too
             self._read_all = True
             raise
-        self._take(known, self.known.keys() - known.keys())
+        self._take(known, self.known.keys() - known.keys(), lately=lately)
+        self.is_read = True
         self._read_all_at_s = trio.current_time() + READ_ALL_S
 
     async def _refresh_told(self) -> None:
@@ -123,35 +130,47 @@ class Registry:
             raise
         self._take(known, told & (self.known.keys() - known.keys()))
 
+    async def _changed_lately(self, conn: TrioConnection) -> frozenset[str]:
+        return frozenset() if self.is_read else await devices.changed_lately(conn, REDIALLED_S, dry_run=self._dry_run)
+
     async def _read_keys(self, conn: TrioConnection, *, with_bound: bool = True) -> None:
         """After the devices: one that was removed meanwhile must not be taken for one that nobody asked for."""
         tombstones, bound = await devices.tombstones(conn, dry_run=self._dry_run), self._bound
         if with_bound:
             bound = await bindings.keys(conn, dry_run=self._dry_run)
         if (tombstones, bound) != (self.tombstones, self._bound):
-            self.version += bool(tombstones - self.tombstones)
+            self.version += bool(tombstones.keys() - self.tombstones.keys())
+            self._stirred |= tombstones.keys() ^ self.tombstones.keys()
             self.tombstones, self._bound, self._desired = tombstones, bound, None
 
     async def _understood(self, rows: Sequence[Device]) -> dict[str, Known]:
         found = {}
         for count, row in enumerate(rows):
-            found[row.id] = known_of(row, self._sealer, self.known.get(row.id))
+            found[row.id] = known_of(row, self._sealer, self.known.get(row.id), self._now())
             if count % OPENED_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
         return found
 
-    def _take(self, known: Mapping[str, Known], gone: Iterable[str]) -> None:
+    def _take(self, known: Mapping[str, Known], gone: Iterable[str], *, lately: AbstractSet[str] = frozenset()) -> None:
         """At once: nobody sees half of it."""
         changed = [one for device_id, one in known.items() if one is not self.known.get(device_id)]
-        self._redial |= {key for one in changed for key in _redialled(one, self.known.get(one.id))}
+        self._redial |= {key for one in changed for key in redialled(one, self.known.get(one.id))}
+        self._redial |= {one.public_key for one in changed if one.id in lately}
         for one in changed:
             if one.fault is not None and (self.known.get(one.id) is None or self.known[one.id].fault != one.fault):
                 log.error("tunnel.device_left_as_it_is", device=one.id, error=one.fault)
+        before = [found for one in changed if (found := self.known.get(one.id)) is not None]
         self.known |= {one.id: one for one in changed}
-        lost = [self.known.pop(device_id, None) for device_id in list(gone)]
-        if changed or any(lost):
+        lost = [found for device_id in list(gone) if (found := self.known.pop(device_id, None)) is not None]
+        if stirred := [*before, *changed, *lost]:
+            self._stirred.update(key for one in stirred for key in one.keys)
+            self._look_up_names(stirred)
             self._desired = None
             self.touch()
+
+    def _look_up_names(self, stirred: Iterable[Known]) -> None:
+        if self._names is not None and any(one.name is not None for one in stirred):
+            self._names.want({one.name for one in self.known.values() if one.name is not None})
 
     # ---- told on
 
@@ -171,16 +190,55 @@ class Registry:
     def desired(self) -> Desired:
         """What the interface is to hold."""
         if self._desired is None:
-            peers = {peer.public_key: peer for one in self.known.values() for peer in one.peers}
+            peers = self._peers(self.known.values())
             left = {key for one in self.known.values() if one.fault is not None for key in one.keys}
-            self._desired = Desired(peers, self.tombstones, self._bound | left, self._redial & peers.keys())
+            self._redial &= peers.keys()
+            removed, bound = frozenset(self.tombstones), self._bound | left
+            self._desired = Desired(peers, removed, bound, self._redial_of(peers))
         return self._desired
 
-    def desired_of(self, ids: Iterable[str]) -> Desired:
-        """The part of it that these devices, and tombstones, have."""
-        known = [self.known[device_id] for device_id in ids if device_id in self.known]
+    def desired_of(self, ids: Collection[str], keys: Collection[str] = ()) -> Desired:
+        """The part of it that these devices have, and the tombstones that are theirs or of these keys."""
+        peers = self._peers([self.known[device_id] for device_id in ids if device_id in self.known])
+        removed = frozenset(key for key, device_id in self.tombstones.items() if device_id in ids or key in keys)
+        return Desired(peers, removed, redial=self._redial_of(peers))
+
+    def _peers(self, known: Collection[Known]) -> Mapping[str, Wanted]:
+        """To be dialled at addresses: where none is known yet, nowhere."""
         peers = {peer.public_key: peer for one in known for peer in one.peers}
-        return Desired(peers, self.tombstones, redial=self._redial & peers.keys())
+        if self._names is not None:
+            for key in [key for one in known if one.name is not None for key in one.keys]:
+                peers[key] = evolve(peers[key], endpoint=self._names.address(peers[key].endpoint))
+        for key in self._forgotten_s.keys() & peers.keys():
+            peers[key] = evolve(peers[key], endpoint=None)
+        return peers
+
+    def _redial_of(self, peers: Mapping[str, Wanted]) -> frozenset[str]:
+        """Those that are to be dialled somewhere: others wait until that is known."""
+        return frozenset(key for key in self._redial & peers.keys() if peers[key].endpoint is not None)
+
+    def found_names(self) -> None:
+        """Some are known now, or are somewhere else."""
+        self._desired = None
+        self.touch()
+
+    def forget_endpoint(self, key: str) -> None:
+        """For a while it is the router that dials."""
+        self._forgotten_s[key] = trio.current_time() + FORGOTTEN_S
+        self._desired = None
+
+    def _remember(self) -> None:
+        over = [key for key, until_s in self._forgotten_s.items() if until_s <= trio.current_time()]
+        for key in over:
+            del self._forgotten_s[key]
+        if over:
+            self._desired = None
+            self.touch()
+
+    def take_stirred(self) -> AbstractSet[str]:
+        """Keys of which something has changed in the registry since this was last asked."""
+        stirred, self._stirred = self._stirred, set()
+        return stirred
 
     @property
     def rotating(self) -> Sequence[Known]:
@@ -197,50 +255,6 @@ class Registry:
             self._redial -= set(keys)
             self._desired = None
 
-    def buried(self, keys: frozenset[str]) -> None:
-        self.tombstones -= keys
+    def buried(self, keys: AbstractSet[str]) -> None:
+        self.tombstones = {key: device_id for key, device_id in self.tombstones.items() if key not in keys}
         self._desired = None
-
-
-def known_of(row: Device, sealer: Sealer, before: Known | None) -> Known:
-    """`before` itself where nothing has changed. What was opened before isn't opened again."""
-    sealed = (row.preshared_key_sealed, row.next_preshared_key_sealed)
-    fault: str | None = None
-    peers: tuple[Wanted, ...] = ()
-    try:
-        peers = _peers(row, _opened(row, sealed, sealer, before))
-    except (CannotOpen, SealingUnavailable) as error:
-        fault = f"its preshared key can't be opened: {error.detail}"
-    since = None if row.next_since is None else row.next_since.timestamp()
-    made = Known(row.id, row.public_key, row.next_public_key, since, row.tunnel_ip, peers, fault, sealed)
-    return before if before is not None and made == before else made
-
-
-def _opened(
-    row: Device, sealed: tuple[bytes | None, bytes | None], sealer: Sealer, before: Known | None
-) -> tuple[str | None, str | None]:
-    """Of the present key and of the next, which takes over the present one's if it has none of its own."""
-    opened: dict[bytes | None, str | None] = {None: None}
-    if before is not None:
-        opened |= dict(zip(before.sealed, (peer.preshared_key for peer in before.peers), strict=False))
-        opened[None] = None
-    for one in sealed:
-        if one is not None and one not in opened:
-            opened[one] = sealer.open(one, about=preshared_key_of(row.id)).reveal()
-    present, following = sealed
-    return opened[present], opened[present if following is None else following]
-
-
-def _peers(row: Device, preshared_keys: tuple[str | None, str | None]) -> tuple[Wanted, ...]:
-    present = Wanted(row.public_key, row.allowed_ips, row.keepalive, row.endpoint, preshared_keys[0], row.id)
-    if row.next_public_key is None:
-        return (present,)
-    # Its allowed IPs come when it has proven itself.
-    return present, Wanted(row.next_public_key, (), row.keepalive, row.endpoint, preshared_keys[1], row.id)
-
-
-def _redialled(one: Known, before: Known | None) -> set[str]:
-    """Its keys if it is to be dialled elsewhere than before."""
-    if before is None or not one.peers or not before.peers or before.peers[0].endpoint == one.peers[0].endpoint:
-        return set()
-    return {one.public_key}

@@ -1,5 +1,6 @@
 """Devices that fall silent and come back: told once, counted, and known to who would send them something."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 import math
 from typing import Final
@@ -10,8 +11,8 @@ import trio
 
 from opendesk.network.tunnels.figures import TunnelFigures
 from opendesk.network.tunnels.keeping import presence
+from opendesk.network.tunnels.keeping.known import Known
 from opendesk.network.tunnels.keeping.presence import Presence, Transition
-from opendesk.network.tunnels.keeping.wanted import Known
 from opendesk.network.wireguard.dump import Interface
 
 log = structlog.get_logger()
@@ -24,13 +25,13 @@ LINES_MAX: Final = 100
 
 @define(eq=False)
 class Watch:
-    """`came_back` and `went_silent` are given the tunnel IP. Silent is who was so for longer than `max_age_s`; 0: nobody ever is."""
+    """`came_back` and `went_silent` are given tunnel IPs, all of a look at once. Silent is who was so for longer than `max_age_s`; 0: nobody ever is."""
 
     _figures: TunnelFigures
     _online_s: float
     _max_age_s: float
-    came_back: Callable[[str], None]
-    went_silent: Callable[[str], None]
+    came_back: Callable[[frozenset[str]], None]
+    went_silent: Callable[[frozenset[str]], None]
     _presence: Presence = field(init=False)
     _silences_s: dict[str, float] = field(factory=dict)  # by tunnel IP
     _looked_s: float = -math.inf
@@ -51,10 +52,10 @@ class Watch:
         self._silences_s, self._looked_s = silences_s, trio.current_time()
         self._tell(transitions)
         hosts = {devices[one.device_id].tunnel_ip for one in transitions if one.to == "ONLINE"}
-        for host in sorted(went):
-            self.went_silent(host)
-        for host in sorted(back | {host for host in hosts if host is not None}):
-            self.came_back(host)
+        if went:
+            self.went_silent(frozenset(went))
+        if found := frozenset(back) | {host for host in hosts if host is not None}:
+            self.came_back(found)
 
     def _silent(self, interface: Interface, devices: Mapping[str, Known], now_unix: float) -> dict[str, float]:
         """Where no keepalive is asked for, silence says nothing."""
@@ -69,8 +70,8 @@ class Watch:
         return found
 
     def _tell(self, transitions: list[Transition]) -> None:
-        for one in transitions:
-            self._figures.turned(one.to)
+        for to, count in Counter(one.to for one in transitions).items():
+            self._figures.turned(to, count)
         for one in transitions[:LINES_MAX]:
             event = "tunnel.peer_back" if one.to == "ONLINE" else "tunnel.peer_offline"
             log.info(event, device=one.device_id, age_s=round(one.age_s), first=one.is_first)
@@ -80,9 +81,8 @@ class Watch:
     def nothing_seen(self) -> None:
         """Nobody is said to be silent because nobody can look."""
         if self._silences_s and self._is_stale:
-            back, self._silences_s = self._silences_s.keys(), {}
-            for host in sorted(back):
-                self.came_back(host)
+            back, self._silences_s = frozenset(self._silences_s), {}
+            self.came_back(back)
 
     @property
     def _is_stale(self) -> bool:

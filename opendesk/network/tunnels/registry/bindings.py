@@ -26,6 +26,7 @@ _LIST: Final = (
     f"SELECT {_COLUMNS} FROM tunnel_bindings WHERE dry_run = %(dry_run)s ORDER BY public_key LIMIT {BINDINGS_MAX}"
 )
 _KEYS: Final = f"SELECT public_key FROM tunnel_bindings WHERE dry_run = %(dry_run)s LIMIT {2 * BINDINGS_MAX}"
+_UNBIND_DEVICE: Final = "DELETE FROM tunnel_bindings WHERE dry_run = %(dry_run)s AND device_id = %(device_id)s"
 _UNBIND: Final = "DELETE FROM tunnel_bindings WHERE dry_run = %(dry_run)s AND public_key = ANY (%(keys)s)"
 # Where it was bound to somewhere else by hand, it stays so.
 _FOLLOW: Final = """
@@ -36,7 +37,7 @@ _MAKE_MISSING: Final = f"""
     INSERT INTO tunnel_bindings (dry_run, public_key, device_id, mikrotik_ip)
     SELECT d.dry_run, d.public_key, d.id, d.tunnel_ip
       FROM tunnel_devices d
-     WHERE d.dry_run = %(dry_run)s AND d.tunnel_ip IS NOT NULL
+     WHERE d.dry_run = %(dry_run)s AND d.tunnel_ip IS NOT NULL AND (%(id)s::text IS NULL OR d.id = %(id)s)
        AND NOT EXISTS (SELECT FROM tunnel_bindings b WHERE b.dry_run = d.dry_run AND b.public_key = d.public_key)
      ORDER BY d.seq LIMIT %(limit)s
         ON CONFLICT DO NOTHING
@@ -86,11 +87,21 @@ async def unbind(conn: TrioConnection, *public_keys: str, dry_run: bool) -> bool
     return await conn.run(_UNBIND, {"dry_run": dry_run, "keys": list(public_keys)}) > 0
 
 
+async def unbind_device(conn: TrioConnection, device_id: str, *, dry_run: bool) -> None:
+    """Whatever is bound to it, by whatever key."""
+    await conn.run(_UNBIND_DEVICE, {"dry_run": dry_run, "device_id": device_id})
+
+
 async def follow(conn: TrioConnection, public_key: str, was: str, to: str, *, dry_run: bool) -> None:
     """A device has another tunnel IP, and what is bound to the old one goes with it."""
     await conn.run(_FOLLOW, {"dry_run": dry_run, "public_key": public_key, "was": was, "to": to})
 
 
+async def make(conn: TrioConnection, device_id: str, *, dry_run: bool) -> None:
+    """Of a device that was just registered; as `make_missing` does it."""
+    await conn.run(_MAKE_MISSING, {"dry_run": dry_run, "id": device_id, "limit": 1})
+
+
 async def make_missing(conn: TrioConnection, *, dry_run: bool) -> Sequence[Binding]:
     """Those that were made: each device with a tunnel IP is bound to it by its present key, unless that key is bound already."""
-    return await conn.fetch(_MAKE_MISSING, {"dry_run": dry_run, "limit": BINDINGS_MAX}, row=Binding)
+    return await conn.fetch(_MAKE_MISSING, {"dry_run": dry_run, "id": None, "limit": BINDINGS_MAX}, row=Binding)

@@ -12,7 +12,7 @@ import msgspec
 
 from opendesk.errors import Misfit
 from opendesk.network.routers.errors import CannotOpen
-from opendesk.network.routers.sealing import Sealer
+from opendesk.network.routers.sealing import Sealer, password_of
 from opendesk.settings.secret import Secret
 
 # WireGuard's advice for who sits behind a NAT, as routers do: most of them forget a silent connection after 30 s.
@@ -27,9 +27,21 @@ _NUL: Final = re.compile(rb"(?<!\\)(\\\\)*\\u0000")
 Network = IPv4Network | IPv6Network
 
 
+@frozen
+class Login:
+    """How to log in to the router behind a device."""
+
+    user: str
+    password: Secret[str] | None
+    port: int | None
+
+
 @frozen(kw_only=True)
 class NewDevice:
-    """What is asked for. What is None stays as it is; without an id it is the device that has this key, or a new one."""
+    """What is asked for. What is None stays as it is; without an id it is the device that has this key, or a new one.
+
+    The login waits with a next key: before that is proven, the router is the present one. For any other key it is nothing.
+    """
 
     id: str | None = None
     public_key: str
@@ -39,6 +51,7 @@ class NewDevice:
     keepalive: int | None = None
     preshared_key: Secret[str] | None = None
     meta: Mapping[str, Any] | None = None
+    login: Login | None = None
 
 
 def _texts(given: Iterable[str]) -> tuple[str, ...]:
@@ -48,7 +61,10 @@ def _texts(given: Iterable[str]) -> tuple[str, ...]:
 
 @frozen(kw_only=True)
 class Device:
-    """A row; what is sealed is in no repr. While a rotation runs there is a next key, which may have a preshared key of its own."""
+    """A row; what is sealed is in no repr.
+
+    While a rotation runs there is a next key, which may have a preshared key of its own, and a login of the router that comes with it.
+    """
 
     id: str
     seq: int
@@ -57,6 +73,9 @@ class Device:
     next_public_key: str | None
     next_preshared_key_sealed: bytes | None = field(repr=False)
     next_since: datetime | None
+    next_username: str | None
+    next_password_sealed: bytes | None = field(repr=False)
+    next_port: int | None
     tunnel_ip: str | None
     allowed_ips: tuple[str, ...] = field(converter=_texts)
     endpoint: str | None
@@ -133,24 +152,44 @@ def _keys(new: NewDevice, old: Device, sealer: Sealer) -> dict[str, Any]:
     """A third key takes the place of the one that waits; the present one again leaves a rotation alone."""
     if new.public_key == old.public_key:
         return {"preshared_key_sealed": sealed(new, old.id, sealer, had=old.preshared_key_sealed)}
-    had = old.next_preshared_key_sealed if new.public_key == old.next_public_key else None
+    is_same = new.public_key == old.next_public_key
+    had = old.next_preshared_key_sealed if is_same else None
     return {
         "next_public_key": new.public_key,
         "next_preshared_key_sealed": sealed(new, old.id, sealer, had=had),
+        **_login(new, old, sealer, is_same_key=is_same),
+    }
+
+
+def _login(new: NewDevice, old: Device, sealer: Sealer, *, is_same_key: bool) -> dict[str, Any]:
+    """A login goes with the key that it came with."""
+    if new.login is None:
+        return {} if is_same_key else {"next_username": None, "next_password_sealed": None, "next_port": None}
+    had = old.next_password_sealed if is_same_key else None
+    return {
+        "next_username": new.login.user,
+        "next_password_sealed": _sealed_again(new.login.password, password_of(old.id), sealer, had),
+        "next_port": new.login.port,
     }
 
 
 def sealed(new: NewDevice, device_id: str, sealer: Sealer, *, had: bytes | None = None) -> bytes | None:
-    """The new preshared key; the one that is there if it says the same, for no sealing gives the same bytes twice."""
+    """The new preshared key, else the one that is there."""
     if new.preshared_key is None:
         return had
-    about = preshared_key_of(device_id)
+    return _sealed_again(new.preshared_key, preshared_key_of(device_id), sealer, had)
+
+
+def _sealed_again(secret: Secret[str] | None, about: str, sealer: Sealer, had: bytes | None) -> bytes | None:
+    """What is there if it says the same, for no sealing gives the same bytes twice."""
+    if secret is None:
+        return None
     try:
-        if had is not None and sealer.open(had, about=about) == new.preshared_key:
+        if had is not None and sealer.open(had, about=about) == secret:
             return had
     except CannotOpen:  # what nobody can read any more is replaced
         pass
-    return sealer.seal(new.preshared_key, about=about)
+    return sealer.seal(secret, about=about)
 
 
 def checked_meta(meta: Mapping[str, Any] | None) -> str:
@@ -164,6 +203,17 @@ def checked_meta(meta: Mapping[str, Any] | None) -> str:
     if _NUL.search(text):
         raise Misfit("meta has a NUL in a text")
     return text.decode()
+
+
+def changes_besides_key(new: NewDevice, old: Device) -> tuple[str, ...]:
+    """What else of the interface a call that brings another key would change; `new` is complete in its addresses."""
+    wanted = (
+        ("tunnelIp", new.tunnel_ip, old.tunnel_ip),
+        ("allowedIps", new.allowed_ips, old.allowed_ips),
+        ("endpoint", new.endpoint, old.endpoint),
+        ("keepalive", new.keepalive, old.keepalive),
+    )
+    return tuple(name for name, asked, present in wanted if asked is not None and asked != present)
 
 
 def covers(allowed_ips: Iterable[str], address: str) -> bool:

@@ -10,10 +10,11 @@ from opendesk.network.tunnels.errors import (
     AllowedIpsTaken,
     DeviceNotFound,
     PublicKeyTaken,
+    RotationChangesMore,
     TooManyDevices,
     TunnelIpTaken,
 )
-from opendesk.network.tunnels.registry import bindings
+from opendesk.network.tunnels.registry import bindings, routers
 from opendesk.network.tunnels.registry.device import (
     KEEPALIVE_S,
     Device,
@@ -22,6 +23,7 @@ from opendesk.network.tunnels.registry.device import (
     Registered,
     addresses,
     changed,
+    changes_besides_key,
     checked_meta,
     covers,
     sealed,
@@ -34,6 +36,7 @@ from opendesk.network.tunnels.registry.stored import (
     DEVICES_MAX,
     KEYS_MAX,
     bury,
+    changed_lately,
     find_key,
     get,
     page,
@@ -45,8 +48,8 @@ from opendesk.network.tunnels.registry.stored import (
 from opendesk.postgres.driver import TrioConnection
 
 __all__ = [
-    "CHANNEL", "DEVICES_MAX", "Device", "NewDevice", "Outcome", "Registered", "bury", "cancel_rotation", "complete_rotation",
-    "expire_rotations", "find_key", "get", "page", "portion", "put", "remove", "remove_key", "some", "tombstones",
+    "CHANNEL", "DEVICES_MAX", "Device", "NewDevice", "Outcome", "Registered", "bury", "cancel_rotation", "changed_lately",
+    "complete_rotation", "expire_rotations", "find_key", "get", "page", "portion", "put", "remove", "remove_key", "some", "tombstones",
 ]  # fmt: skip
 
 _KNOWN: Final = f"""
@@ -78,7 +81,8 @@ _MAKE: Final = f"""
 _CHANGE: Final = f"""
     UPDATE tunnel_devices
        SET preshared_key_sealed = %(preshared_key_sealed)s, next_public_key = %(next_public_key)s,
-           next_preshared_key_sealed = %(next_preshared_key_sealed)s,
+           next_preshared_key_sealed = %(next_preshared_key_sealed)s, next_username = %(next_username)s,
+           next_password_sealed = %(next_password_sealed)s, next_port = %(next_port)s,
            next_since = CASE WHEN next_public_key = %(next_public_key)s THEN next_since
                              WHEN %(next_public_key)s::text IS NOT NULL THEN now() END,
            tunnel_ip = %(tunnel_ip)s, allowed_ips = %(allowed_ips)s::cidr[], endpoint = %(endpoint)s, keepalive = %(keepalive)s,
@@ -102,7 +106,7 @@ async def put(
     """Register a device, or change it; within the caller's transaction if there is one, at READ COMMITTED and as its first step.
 
     With a pool nobody gets the VPS's own address, and a device without a tunnel IP gets one, unless `allocate` is false. `own_key` is the interface's: `wg` makes no peer of it, and says nothing. Raise
-    AllowedIpsTaken, TunnelIpTaken, PublicKeyTaken, PoolExhausted, TooManyDevices, SealingUnavailable, Misfit.
+    AllowedIpsTaken, TunnelIpTaken, PublicKeyTaken, RotationChangesMore, PoolExhausted, TooManyDevices, SealingUnavailable, Misfit.
     """
     checked_meta(new.meta)
     if new.public_key == own_key:
@@ -114,6 +118,8 @@ async def put(
         if tunnel_ip is None and pool is not None and allocate:
             tunnel_ip = await free_ip(conn, pool, new.id, dry_run=dry_run)
         new = evolve(new, tunnel_ip=tunnel_ip, allowed_ips=addresses(new, old, tunnel_ip))
+        if old is not None and new.public_key != old.public_key:
+            _check_only_key(new, old)
         if old is None or new.allowed_ips != old.allowed_ips:
             _check_own(new, pool)
             await _check_apart(conn, new, None if old is None else old.id, dry_run=dry_run)
@@ -131,6 +137,15 @@ async def _known(conn: TrioConnection, new: NewDevice, *, dry_run: bool) -> Devi
         if device.id != new.id:
             raise PublicKeyTaken(f"device {device.id} has this public key", members={"deviceId": device.id})
     return found[0] if found else None
+
+
+def _check_only_key(new: NewDevice, old: Device) -> None:
+    """What else it is to be would be so before the key is proven, and stay so if it never is."""
+    if more := changes_besides_key(new, old):
+        detail = (
+            f"device {old.id} is to have another public key and another {', '.join(more)}: the key first, then the rest"
+        )
+        raise RotationChangesMore(detail, members={"deviceId": old.id})
 
 
 def _check_own(new: NewDevice, pool: Network | None) -> None:
@@ -167,7 +182,9 @@ async def _make(conn: TrioConnection, new: NewDevice, sealer: Sealer, *, dry_run
         "keepalive": KEEPALIVE_S if new.keepalive is None else new.keepalive,
         "meta": checked_meta(new.meta),
     }
-    return Registered(await _stored(conn, _MAKE, row), Outcome.MADE)
+    device = await _stored(conn, _MAKE, row)
+    await bindings.make(conn, device.id, dry_run=dry_run)
+    return Registered(device, Outcome.MADE)
 
 
 async def _change(conn: TrioConnection, new: NewDevice, old: Device, row: Device, *, dry_run: bool) -> Registered:
@@ -178,8 +195,11 @@ async def _change(conn: TrioConnection, new: NewDevice, old: Device, row: Device
         await _check_keys(conn, dry_run=dry_run)
     values = asdict(row) | {"dry_run": dry_run, "allowed_ips": list(row.allowed_ips), "meta": checked_meta(row.meta)}
     device = await _stored(conn, _CHANGE, values)
-    if old.tunnel_ip is not None and device.tunnel_ip is not None and old.tunnel_ip != device.tunnel_ip:
-        await bindings.follow(conn, old.public_key, old.tunnel_ip, device.tunnel_ip, dry_run=dry_run)
+    if device.tunnel_ip is not None and old.tunnel_ip != device.tunnel_ip:
+        if old.tunnel_ip is not None:
+            await bindings.follow(conn, old.public_key, old.tunnel_ip, device.tunnel_ip, dry_run=dry_run)
+            await routers.follow(conn, device.id, old.tunnel_ip, device.tunnel_ip, dry_run=dry_run)
+        await bindings.make(conn, device.id, dry_run=dry_run)
     return Registered(device, Outcome.ROTATING if is_next else Outcome.CHANGED)
 
 

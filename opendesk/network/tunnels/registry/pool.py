@@ -1,9 +1,12 @@
 """Tunnel IPs from WG_TUNNEL_POOL: the lowest that nobody holds."""
 
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from operator import itemgetter
 from typing import Final
 
+from opendesk.network.routers import registry
 from opendesk.network.tunnels.errors import PoolExhausted
 from opendesk.postgres.driver import TrioConnection
 
@@ -32,11 +35,11 @@ _FREE: Final = {
 }
 
 # Where a router is dialled isn't free, though its device may be gone: whoever came there next would be sent that router's password.
-_IS_DIALLED: Final = (
-    "SELECT FROM routers WHERE host = %(ip)s AND dry_run <= %(dry_run)s AND id IS DISTINCT FROM %(id)s LIMIT 1"
-)
-_DIALLED: Final = "SELECT host FROM routers WHERE dry_run <= %(dry_run)s AND id IS DISTINCT FROM %(id)s"
+_DIALLED: Final = "SELECT id, host FROM routers WHERE dry_run <= %(dry_run)s AND id IS DISTINCT FROM %(id)s"
 _HELD: Final = "SELECT prefix::text FROM tunnel_prefixes WHERE dry_run = %(dry_run)s AND prefix << %(pool)s::cidr"
+
+# Of routers, by their ids, that a refusal names.
+_TOLD: Final = 5
 
 
 def own_address(pool: Network) -> str:
@@ -56,7 +59,7 @@ async def free_ip(conn: TrioConnection, pool: Network, device_id: str | None = N
         }
         found = await conn.fetch_one(_FREE[pool.version, dry_run], values)
         if found is not None and found[0] is not None:
-            if await conn.fetch_one(_IS_DIALLED, {"ip": found[0], "id": device_id, "dry_run": dry_run}) is None:
+            if await registry.other_at(conn, found[0], device_id, dry_run=dry_run) is None:
                 return str(found[0])
             return await _where_nobody_dials(conn, pool, device_id, dry_run=dry_run)
     raise _exhausted(pool)
@@ -65,23 +68,34 @@ async def free_ip(conn: TrioConnection, pool: Network, device_id: str | None = N
 async def _where_nobody_dials(conn: TrioConnection, pool: Network, device_id: str | None, *, dry_run: bool) -> str:
     """Seldom, and slower: all that is held is read."""
     held = [ip_network(text) for (text,) in await conn.fetch(_HELD, {"pool": str(pool), "dry_run": dry_run})]
-    dialled = [host for (host,) in await conn.fetch(_DIALLED, {"id": device_id, "dry_run": dry_run})]
-    free = lowest_free(pool, [*held, *_within(pool, dialled)])
-    if free is None:
-        raise _exhausted(pool)
+    dialled = _within(pool, await conn.fetch(_DIALLED, {"id": device_id, "dry_run": dry_run}))
+    free = lowest_free(pool, [*held, *dialled.values()])
+    if free is None:  # the devices alone leave some: without these routers there would be room
+        raise _exhausted(pool, _without_device(dialled, held))
     return free
 
 
-def _within(pool: Network, hosts: Iterable[str]) -> list[Network]:
-    """Of names nobody knows where they are."""
-    found = list[Network]()
-    for host in hosts:
+def _without_device(dialled: Mapping[str, Network], held: Iterable[Network]) -> Sequence[str]:
+    """The routers that are dialled where no device is. What is held lies apart."""
+    ranges = sorted((int(one.network_address), int(one.broadcast_address)) for one in held)
+
+    def is_held(address: int) -> bool:
+        before = bisect_right(ranges, address, key=itemgetter(0))
+        return before > 0 and ranges[before - 1][1] >= address
+
+    return sorted(name for name, place in dialled.items() if not is_held(int(place.network_address)))
+
+
+def _within(pool: Network, routers: Iterable[tuple[str, str]]) -> dict[str, Network]:
+    """By the routers' ids. Of names nobody knows where they are."""
+    found = dict[str, Network]()
+    for name, host in routers:
         try:
             address = ip_network(host)
         except ValueError:
             continue
         if address.version == pool.version and address.network_address in pool:
-            found.append(address)
+            found[name] = address
     return found
 
 
@@ -95,5 +109,9 @@ def lowest_free(pool: Network, held: Iterable[Network]) -> str | None:
     return None if at > last else str(pool.network_address + (at - int(pool.network_address)))
 
 
-def _exhausted(pool: Network) -> PoolExhausted:
-    return PoolExhausted(f"all addresses of {pool} are held (WG_TUNNEL_POOL)")
+def _exhausted(pool: Network, without_device: Sequence[str] = ()) -> PoolExhausted:
+    detail = f"all addresses of {pool} are held (WG_TUNNEL_POOL)"
+    if without_device:
+        some = ", ".join(without_device[:_TOLD])
+        detail += f", {len(without_device)} of them by routers that have no device, such as {some}: remove those that are no more"
+    return PoolExhausted(detail)

@@ -1,6 +1,6 @@
 """Devices and tombstones as they are stored."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from opendesk.network.tunnels.errors import DeviceNotFound
@@ -16,7 +16,8 @@ DEVICES_MAX: Final = 20_000
 KEYS_MAX: Final = 3 * DEVICES_MAX
 
 COLUMNS: Final = """
-    id, seq, public_key, preshared_key_sealed, next_public_key, next_preshared_key_sealed, next_since, host(tunnel_ip) AS tunnel_ip,
+    id, seq, public_key, preshared_key_sealed, next_public_key, next_preshared_key_sealed, next_since, next_username,
+    next_password_sealed, next_port, host(tunnel_ip) AS tunnel_ip,
     array_to_string(allowed_ips, ',') AS allowed_ips, endpoint, keepalive, meta, created_at, updated_at
 """
 # "tunl" in ASCII, so that it is nobody else's, and the realm.
@@ -33,11 +34,14 @@ _PAGE: Final = f"""
     SELECT {COLUMNS} FROM tunnel_devices WHERE dry_run = %(dry_run)s AND seq < coalesce(%(seq)s, 9223372036854775807)
      ORDER BY seq DESC LIMIT %(limit)s
 """
-_TOMBSTONES: Final = (
-    "SELECT public_key FROM tunnel_keys WHERE dry_run = %(dry_run)s AND removed_at IS NOT NULL LIMIT %(limit)s"
-)
+_TOMBSTONES: Final = "SELECT public_key, device_id FROM tunnel_keys WHERE dry_run = %(dry_run)s AND removed_at IS NOT NULL LIMIT %(limit)s"
 _BURY: Final = """
-    DELETE FROM tunnel_keys WHERE dry_run = %(dry_run)s AND public_key = ANY (%(keys)s) AND removed_at IS NOT NULL
+    DELETE FROM tunnel_keys
+     WHERE dry_run = %(dry_run)s AND public_key = ANY (%(keys)s) AND removed_at <= now() - make_interval(secs => %(after_s)s)
+ RETURNING public_key
+"""
+_CHANGED_LATELY: Final = """
+    SELECT id FROM tunnel_devices WHERE dry_run = %(dry_run)s AND updated_at > now() - make_interval(secs => %(within_s)s)
 """
 
 
@@ -74,11 +78,20 @@ async def page(conn: TrioConnection, before_seq: int | None, limit: int, *, dry_
     return await conn.fetch(_PAGE, {"dry_run": dry_run, "seq": before_seq, "limit": limit}, row=Device)
 
 
-async def tombstones(conn: TrioConnection, *, dry_run: bool) -> frozenset[str]:
-    """Keys that are to go from the interface, and stay here until it was seen without them."""
-    return frozenset(key for (key,) in await conn.fetch(_TOMBSTONES, {"dry_run": dry_run, "limit": KEYS_MAX}))
+async def changed_lately(conn: TrioConnection, within_s: float, *, dry_run: bool) -> frozenset[str]:
+    """The devices that were registered or changed so short a time ago, by the database's clock."""
+    values = {"dry_run": dry_run, "within_s": float(within_s)}
+    return frozenset(device for (device,) in await conn.fetch(_CHANGED_LATELY, values))
 
 
-async def bury(conn: TrioConnection, keys: Collection[str], *, dry_run: bool) -> int:
-    """They were seen gone. Those that somebody asked for again meanwhile are no tombstones any more, and stay."""
-    return await conn.run(_BURY, {"dry_run": dry_run, "keys": list(keys)}) if keys else 0
+async def tombstones(conn: TrioConnection, *, dry_run: bool) -> Mapping[str, str | None]:
+    """Keys that are to go from the interface, by the devices that had them, if any. They stay here until it was seen without them."""
+    return dict(await conn.fetch(_TOMBSTONES, {"dry_run": dry_run, "limit": KEYS_MAX}))
+
+
+async def bury(conn: TrioConnection, keys: Collection[str], after_s: float, *, dry_run: bool) -> frozenset[str]:
+    """Those of them that were removed so long ago, and that nobody asked for again meanwhile."""
+    if not keys:
+        return frozenset()
+    values = {"dry_run": dry_run, "keys": list(keys), "after_s": float(after_s)}
+    return frozenset(key for (key,) in await conn.fetch(_BURY, values))

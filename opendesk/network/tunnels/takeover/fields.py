@@ -50,8 +50,16 @@ def _of_text(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
     return lambda value: parse(_text(value).strip())
 
 
-def _secret(parse: Callable[[str], str]) -> Callable[[Any], Secret[str]]:
-    return lambda value: Secret(parse(_text(value)))
+# As `wg` says it, and as files say it that were filled in from forms.
+_NONE: Final = ("", "(none)")
+
+
+def _or_none(parse: Callable[[str], str]) -> Callable[[str], str | None]:
+    return lambda text: None if text.strip() in _NONE else parse(text)
+
+
+def _secret(parse: Callable[[str], str | None]) -> Callable[[Any], Secret[str] | None]:
+    return lambda value: None if (text := parse(_text(value))) is None else Secret(text)
 
 
 def _router_id(text: str) -> str:
@@ -136,11 +144,13 @@ FIELDS: Final[Mapping[str, Field]] = {
         ("allowedIps", "allowedIPs", "allowed_ips", "wireguard.allowedIps", "wireguard.allowedIPs"), _allowed_ips
     ),
     "tunnel_ip": Field(("tunnelIp", "tunnelIP", "tunnel_ip", "wireguard.tunnelIp"), _of_text(_address)),
-    "endpoint": Field(("endpoint", "wireguard.endpoint"), _of_text(prefixes.endpoint)),
+    "endpoint": Field(("endpoint", "wireguard.endpoint"), _of_text(_or_none(prefixes.endpoint))),
     "keepalive": Field(
         ("keepalive", "keepAlive", "persistentKeepalive", "wireguard.keepalive", "wireguard.persistentKeepalive"), _keepalive
     ),
-    "preshared_key": Field(("presharedKey", "preshared_key", "wireguard.presharedKey"), _secret(keys.preshared_key)),
+    "preshared_key": Field(
+        ("presharedKey", "preshared_key", "wireguard.presharedKey"), _secret(_or_none(keys.preshared_key))
+    ),
     "meta": Field(("meta",), _meta),
     "device_name": Field(("deviceName",), _of_text(_device_name)),
     "public_ip": Field(("mikrotik.publicIp", "publicIp"), _of_text(host)),

@@ -6,6 +6,7 @@ The shape of these files isn't written down anywhere. Arrays are taken, objects 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import json
+import math
 import re
 from typing import Any, Final, NoReturn
 
@@ -24,6 +25,11 @@ UNKNOWN_MAX: Final = 50
 _NAME_MAX: Final = 40
 
 _KEY: Final = re.compile(keys.PATTERN)
+
+# Of a whole number, with its sign: all that fits 64 bits. Python refuses to read one of some thousand in its own words.
+_DIGITS_MAX: Final = 20
+# A number that is larger than that: none to whoever reads a field, and says which.
+_BEYOND: Final = object()
 
 
 @frozen(kw_only=True)
@@ -70,7 +76,13 @@ def read(files: Iterable[tuple[str, bytes]]) -> Found:
     unknown: dict[str, None] = {}
     for name, data in files:
         try:
-            document = json.loads(data, object_pairs_hook=_without_repeats, parse_constant=_refuse_constant)
+            document = json.loads(
+                data,
+                object_pairs_hook=_without_repeats,
+                parse_constant=_refuse_constant,
+                parse_int=_integer,
+                parse_float=_fraction,
+            )
             parts = list(_parts(document, unknown))
         except RecursionError:
             faults.append(Fault(name, "is nested too deeply"))
@@ -87,7 +99,7 @@ def read(files: Iterable[tuple[str, bytes]]) -> Found:
 
 def _why(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON (line {error.lineno}: {error.msg})"
+        return f"is not JSON (line {error.lineno}, column {error.colno})"
     return "is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
@@ -206,6 +218,14 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) < len(pairs):
         raise ValueError("has an object with a member twice")
     return found
+
+
+def _integer(text: str) -> object:
+    return int(text) if len(text) <= _DIGITS_MAX else _BEYOND
+
+
+def _fraction(text: str) -> object:
+    return number if math.isfinite(number := float(text)) else _BEYOND
 
 
 def _refuse_constant(_name: str) -> NoReturn:

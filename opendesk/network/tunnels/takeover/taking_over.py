@@ -4,23 +4,22 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from opendesk.errors import OpenDeskError
 from opendesk.network.hotspots import devices as hotspot_devices
 from opendesk.network.hotspots.errors import DeviceNotFound as TokenUnknown
 from opendesk.network.hotspots.place import Place
-from opendesk.network.routers import registry
-from opendesk.network.routers.errors import CannotOpen
-from opendesk.network.routers.registry import NewRouter, StoredRouter
-from opendesk.network.routers.sealing import Sealer, password_of
+from opendesk.network.routers.registry import NewRouter
+from opendesk.network.routers.sealing import Sealer
 from opendesk.network.tunnels.errors import BindingNotFound, PublicKeyTaken
-from opendesk.network.tunnels.registry import bindings, devices
-from opendesk.network.tunnels.registry.device import NewDevice, Outcome
+from opendesk.network.tunnels.registry import bindings, devices, routers
+from opendesk.network.tunnels.registry.device import Login, NewDevice, Outcome
 from opendesk.network.tunnels.registry.stored import take_turn
 from opendesk.network.tunnels.takeover.fields import Token
 from opendesk.network.tunnels.takeover.importing import Entry
 from opendesk.postgres.driver import TrioConnection
+from opendesk.settings.routers import RouterNode
 
 Network = IPv4Network | IPv6Network
 
@@ -42,6 +41,7 @@ class TakingOver:
     pool: Network
     dry_run: bool
     own_key: str | None = None  # of the interface
+    nodes: Sequence[RouterNode] = ()  # of MIKROTIK_NODES
 
     async def entry(self, conn: TrioConnection, entry: Entry) -> Outcome:
         """What became of it. Raise an OpenDeskError that says why it isn't taken over; nothing is stored then."""
@@ -51,17 +51,21 @@ class TakingOver:
             await take_turn(conn, dry_run=self.dry_run)
             outcomes = [Outcome.SAME]
             device_id = entry.device_id
-            if is_device(entry):
-                device_id, outcome = await self._device(conn, entry)
-                outcomes.append(outcome)
             if entry.user is not None:
+                await routers.check_alone(conn, *_router(entry), self.nodes, dry_run=self.dry_run)
+            has_next_key = False
+            if is_device(entry):
+                device_id, outcome, has_next_key = await self._device(conn, entry)
+                outcomes.append(outcome)
+            if entry.user is not None and not has_next_key:
                 outcomes.append(await self._router(conn, entry))
             if entry.public_key is not None and entry.mikrotik_ip is not None:
                 outcomes.append(await self._binding(conn, entry.public_key, device_id or "", entry.mikrotik_ip))
             outcomes += [await _hotspot_device(conn, token) for token in entry.tokens]
         return max(outcomes, key=_ORDER.index)
 
-    async def _device(self, conn: TrioConnection, entry: Entry) -> tuple[str, Outcome]:
+    async def _device(self, conn: TrioConnection, entry: Entry) -> tuple[str, Outcome, bool]:
+        """And whether the key is one that waits: then the login of a router in its tunnel waits with it."""
         assert entry.public_key is not None
         known = await self._known(conn, entry, entry.public_key)
         if known is not None and entry.public_key not in known.keys:
@@ -76,12 +80,15 @@ class TakingOver:
             keepalive=entry.keepalive,
             preshared_key=entry.preshared_key,
             meta={**(known.meta if known else {}), **_notes(entry)},
+            login=None if entry.user is None else Login(entry.user, entry.password, entry.port),
         )
         done = await devices.put(
             conn, new, self.sealer, dry_run=self.dry_run, pool=self.pool, allocate=False, own_key=self.own_key
         )
-        # A next key that waits already was there before: it goes on as it did.
-        return done.device.id, Outcome.SAME if done.outcome is Outcome.ROTATING else done.outcome
+        if done.outcome is not Outcome.ROTATING:
+            return done.device.id, done.outcome, False
+        outcome = Outcome.SAME if done.device == known else Outcome.CHANGED
+        return done.device.id, outcome, done.device.tunnel_ip is not None
 
     async def _known(self, conn: TrioConnection, entry: Entry, public_key: str) -> devices.Device | None:
         if entry.device_id is None:
@@ -90,28 +97,9 @@ class TakingOver:
         return found[0] if found else None
 
     async def _router(self, conn: TrioConnection, entry: Entry) -> Outcome:
-        """What the files can't say stays as an operator set it."""
-        host = entry.tunnel_ip or entry.mikrotik_ip
-        assert entry.device_id is not None
-        assert host is not None
-        new = NewRouter(id=entry.device_id, host=host, port=entry.port, user=entry.user, password=entry.password)
-        old = await registry.get(conn, new.id, dry_run=self.dry_run)
-        if old is not None:
-            new = evolve(new, tls=old.tls, tls_sha256=old.tls_sha256, timeout_ms=old.timeout_ms)
-            if self._is_same(old, new):
-                return Outcome.SAME
-        await registry.put(conn, new, self.sealer, dry_run=self.dry_run)
-        return Outcome.MADE if old is None else Outcome.CHANGED
-
-    def _is_same(self, old: StoredRouter, new: NewRouter) -> bool:
-        if (old.host, old.port, old.username) != (new.host, new.port, new.user):
-            return False
-        if old.password_sealed is None or new.password is None:
-            return old.password_sealed is None and new.password is None
-        try:
-            return self.sealer.open(old.password_sealed, about=password_of(old.id)) == new.password
-        except CannotOpen:  # what nobody can read any more is replaced
-            return False
+        router_id, host = _router(entry)
+        new = NewRouter(id=router_id, host=host, port=entry.port, user=entry.user, password=entry.password)
+        return await routers.keep(conn, new, self.sealer, dry_run=self.dry_run)
 
     async def _binding(self, conn: TrioConnection, public_key: str, device_id: str, mikrotik_ip: str) -> Outcome:
         try:
@@ -122,6 +110,14 @@ class TakingOver:
         if old is None:
             return Outcome.MADE
         return Outcome.SAME if new == old else Outcome.CHANGED
+
+
+def _router(entry: Entry) -> tuple[str, str]:
+    """Its id, and where it is dialled; of an entry that was checked."""
+    host = entry.tunnel_ip or entry.mikrotik_ip
+    assert entry.device_id is not None
+    assert host is not None
+    return entry.device_id, host
 
 
 async def _hotspot_device(conn: TrioConnection, token: Token) -> Outcome:
