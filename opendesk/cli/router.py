@@ -11,12 +11,11 @@ import click
 import trio
 
 from opendesk.cli.common import EXIT_FAILED, TEXT, load_settings, plain_failures, printable, say, with_connection
-from opendesk.network import removing
+from opendesk.network import rekeying, removing
 from opendesk.network.removing import Removed
 from opendesk.network.routeros.client import connect
 from opendesk.network.routeros.errors import RouterOsError
 from opendesk.network.routers import registry, states
-from opendesk.network.routers import rekey as rekeying
 from opendesk.network.routers.link import look, target_of
 from opendesk.network.routers.registry import NewRouter, RouterSpec
 from opendesk.network.routers.sealing import Sealer

@@ -107,7 +107,10 @@ def _with_tunnels(settings: Settings, work: Callable[[Tunnels], Awaitable[T]]) -
         tunnels = Tunnels(pool, listen, wg, Terms.of(settings), sealer, figures)
         if unknown := await tunnels.find_names(_NAMES_S):
             some = ", ".join(unknown[:_NAMED_MAX])
-            say(f"warning: {len(unknown)} endpoints are names that nobody knows, and are left as they are: {some}", err=True)
+            say(
+                f"warning: {len(unknown)} endpoints are names that nobody knows, and are left as they are: {some}",
+                err=True,
+            )
         return await work(tunnels)
 
     return with_database(settings, on)

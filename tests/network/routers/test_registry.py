@@ -6,7 +6,8 @@ import psycopg
 import pytest
 from structlog.testing import capture_logs
 
-from opendesk.network.routers import registry, rekey, states
+from opendesk.network import rekeying
+from opendesk.network.routers import registry, states
 from opendesk.network.routers.errors import RouterNotFound, SealingUnavailable
 from opendesk.network.routers.registry import NewRouter, RouterSpec
 from opendesk.network.routers.sealing import Sealer, password_of
@@ -191,12 +192,12 @@ async def only_new_opens(conn: TrioConnection, count: int) -> None:
 
 
 async def test_rekey_seals_all_with_the_first_key(conn: TrioConnection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rekey, "BATCH", 3)
+    monkeypatch.setattr(rekeying, "BATCH", 3)
     await rotated(conn, 10)
     await registry.put(conn, NewRouter(id="none", host="h"), Sealer(()))
-    assert await rekey.rekey(conn, Sealer((NEW, OLD))) == rekey.Rekeyed(10, ())
+    assert await rekeying.rekey(conn, Sealer((NEW, OLD))) == rekeying.Rekeyed(10, ())
     await only_new_opens(conn, 10)
-    assert await rekey.rekey(conn, Sealer((NEW, OLD))) == rekey.Rekeyed(0, ())
+    assert await rekeying.rekey(conn, Sealer((NEW, OLD))) == rekeying.Rekeyed(0, ())
 
 
 async def test_an_interrupted_rekey_is_run_again(conn: TrioConnection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,13 +218,13 @@ async def test_an_interrupted_rekey_is_run_again(conn: TrioConnection, monkeypat
         async def run(self, *args: object) -> int:
             return await conn.run(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rekey, "BATCH", 3)
+    monkeypatch.setattr(rekeying, "BATCH", 3)
     await rotated(conn, 10)
     with pytest.raises(Interrupted):
-        await rekey.rekey(Interrupting(), Sealer((NEW, OLD)))  # type: ignore[arg-type]
+        await rekeying.rekey(Interrupting(), Sealer((NEW, OLD)))  # type: ignore[arg-type]
     specs = await registry.load(conn, Settings(relay_master_key=(NEW, OLD)))
     assert {spec.fault for spec in specs.values()} == {None}
-    assert await rekey.rekey(conn, Sealer((NEW, OLD))) == rekey.Rekeyed(4, ())
+    assert await rekeying.rekey(conn, Sealer((NEW, OLD))) == rekeying.Rekeyed(4, ())
     await only_new_opens(conn, 10)
 
 
@@ -231,7 +232,7 @@ async def test_what_no_key_opens_stays_and_is_named(conn: TrioConnection) -> Non
     await put(conn, "lost", OTHER)
     await put(conn, "old", OLD)
     before = await sealed_of(conn, "lost")
-    assert await rekey.rekey(conn, Sealer((NEW, OLD))) == rekey.Rekeyed(1, ("lost",))
+    assert await rekeying.rekey(conn, Sealer((NEW, OLD))) == rekeying.Rekeyed(1, ("lost",))
     assert await sealed_of(conn, "lost") == before
 
 
@@ -247,13 +248,13 @@ async def test_a_password_that_changes_meanwhile_is_not_undone(conn: TrioConnect
             return await conn.run(*args)  # type: ignore[arg-type]
 
     await put(conn, "r1", OLD)
-    assert await rekey.rekey(Changing(), Sealer((NEW, OLD))) == rekey.Rekeyed(0, ())  # type: ignore[arg-type]
+    assert await rekeying.rekey(Changing(), Sealer((NEW, OLD))) == rekeying.Rekeyed(0, ())  # type: ignore[arg-type]
     assert (await spec_of(conn)).password == Secret("newer")
 
 
 async def test_without_a_key_nothing_is_sealed_anew(conn: TrioConnection) -> None:
     with pytest.raises(SealingUnavailable):
-        await rekey.rekey(conn, Sealer(()))
+        await rekeying.rekey(conn, Sealer(()))
 
 
 # ---- the environment's

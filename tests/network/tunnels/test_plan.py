@@ -1,6 +1,7 @@
 """Whatever the interface holds, what the plan makes of it is what the registry asks for; and what is right isn't touched."""
 
 from collections.abc import Mapping, Sequence
+from ipaddress import ip_network
 
 from attrs import evolve
 from hypothesis import event, given
@@ -13,6 +14,8 @@ from opendesk.network.wireguard.dump import Peer
 
 KEYS = tuple(f"key {number}" for number in range(8))
 IPS = tuple(f"10.200.0.{number}/32" for number in range(6))
+# Around some of those, inside none, and beside them all.
+NETWORKS = ("10.200.0.0/31", "10.200.0.0/30", "10.200.0.4/30", "10.0.0.0/8", "10.201.0.0/16")
 PSKS = (None, "psk 1", "psk 2")
 ENDPOINTS = (None, "192.0.2.1:1", "192.0.2.2:2")
 
@@ -50,9 +53,9 @@ def applied(peers: Mapping[str, Peer], changes: Sequence[Change]) -> dict[str, P
 
 
 @st.composite
-def shared_out(draw: st.DrawFn, keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def shared_out(draw: st.DrawFn, keys: Sequence[str], prefixes: Sequence[str] = IPS) -> dict[str, tuple[str, ...]]:
     """Each address at one of the keys, or at none."""
-    owners = {ip: draw(st.sampled_from([None, *keys])) for ip in draw(st.permutations(IPS))} if keys else {}
+    owners = {ip: draw(st.sampled_from([None, *keys])) for ip in draw(st.permutations(prefixes))} if keys else {}
     return {key: tuple(ip for ip, owner in owners.items() if owner == key) for key in keys}
 
 
@@ -61,7 +64,7 @@ some_keys = st.lists(st.sampled_from(KEYS), unique=True)
 
 @st.composite
 def interfaces(draw: st.DrawFn) -> dict[str, Peer]:
-    ips = draw(shared_out(draw(some_keys)))
+    ips = draw(shared_out(draw(some_keys), (*IPS, *NETWORKS)))
     rest = st.tuples(st.sampled_from([0, 25]), st.sampled_from(PSKS), st.sampled_from(ENDPOINTS))
     told = {key: draw(rest) for key in ips}
     return {key: peer_of(key, *ips[key], keepalive=k, psk=p, endpoint=e) for key, (k, p, e) in told.items()}
@@ -70,7 +73,7 @@ def interfaces(draw: st.DrawFn) -> dict[str, Peer]:
 @st.composite
 def registries(draw: st.DrawFn) -> Desired:
     keys = draw(some_keys)
-    ips = draw(shared_out(keys))
+    ips = draw(shared_out(keys, draw(st.sampled_from([IPS, (*IPS[4:], NETWORKS[1], NETWORKS[4])]))))
     rest = st.tuples(st.sampled_from([0, 25]), st.sampled_from(PSKS), st.sampled_from(ENDPOINTS))
     told = {key: draw(rest) for key in ips}
     peers = by_key(*(wanted_of(key, *ips[key], keepalive=k, psk=p, endpoint=e) for key, (k, p, e) in told.items()))
@@ -98,6 +101,12 @@ def test_a_plan_that_was_applied_leaves_nothing_to_do(
         )  # fmt: skip
         assert want.endpoint is None or held.endpoint is not None
     assert not desired.removed & after.keys()
+    for key in after.keys() - desired.peers.keys():
+        ours = [ip_network(prefix) for want in desired.peers.values() for prefix in want.allowed_ips]
+        assert not any(ip_network(prefix).overlaps(one) for prefix in after[key].allowed_ips for one in ours)
+        if key in actual:
+            kept = {ip for ip in actual[key].allowed_ips if not any(ip_network(ip).overlaps(one) for one in ours)}
+            assert set(after[key].allowed_ips) == kept
     assert {key for key in actual if key in desired.bound} <= after.keys()
 
 
@@ -164,6 +173,37 @@ def test_each_kind_of_drift_is_told(peer: Peer, kinds: list[Kind]) -> None:
 def test_a_stolen_address_is_told_with_who_has_it() -> None:
     told = drift_of(wanted_of("a", IPS[0]), peer_of("a"), peer_of("thief", IPS[0]))
     assert told == [(Kind.STOLEN, f"{IPS[0]} is at thief")]
+
+
+@pytest.mark.parametrize("theirs", ["10.200.0.0/25", "10.200.0.0/16", "10.0.0.0/8"])
+def test_a_part_of_an_address_or_what_is_around_it_is_stolen_too(theirs: str) -> None:
+    want = wanted_of("a", "10.200.0.0/24")
+    actual = {"a": peer_of("a", "10.200.0.0/24"), "thief": peer_of("thief", "10.9.0.0/24", theirs, keepalive=7, psk="p")}
+    for desired in (Desired(by_key(want)), Desired(by_key(want), bound=frozenset(["thief"]))):
+        found = plan(desired, actual, remove_unknown=False)
+        assert found.changes == (Put("thief", ("10.9.0.0/24",), 7, None, None),)
+        [told] = [one for one in found.drift if one.kind is Kind.STOLEN]
+        assert (told.public_key, told.device_id) == ("a", "device of a")
+        assert told.detail == f"{theirs}, which overlaps with 10.200.0.0/24, is at thief"
+    for desired in (Desired(by_key(want), removed=frozenset(["thief"])), Desired(by_key(want))):
+        assert plan(desired, actual, remove_unknown=True).changes == (Remove("thief"),)
+
+
+def test_networks_beside_ours_and_of_the_other_family_are_left_alone() -> None:
+    want = wanted_of("a", "10.200.1.0/24", "fd00:1::/64")
+    theirs = ("10.200.0.0/24", "10.200.2.0/24", "fd00:2::/64", "10.9.0.1/32")
+    actual = {"a": peer_of("a", "10.200.1.0/24", "fd00:1::/64"), "other": peer_of("other", *theirs)}
+    assert plan(Desired(by_key(want)), actual, remove_unknown=False).changes == ()
+    actual["other"] = peer_of("other", *theirs, "fd00:1::1/128")
+    [change] = plan(Desired(by_key(want)), actual, remove_unknown=False).changes
+    assert change == Put("other", theirs, 25)
+
+
+def test_where_all_peers_are_registered_nobody_looks_for_thieves() -> None:
+    desired = Desired(by_key(*(wanted_of(key, ip) for key, ip in zip(KEYS, IPS, strict=False))))
+    held = {key: peer_of(key, ip) for key, ip in zip(KEYS, IPS, strict=False)}
+    assert plan(desired, held, remove_unknown=True).changes == ()
+    assert "owners" not in desired.__attrs_cached_properties__ if hasattr(desired, "__attrs_cached_properties__") else True
 
 
 def test_a_missing_peer_is_told() -> None:

@@ -59,7 +59,7 @@ async def test_a_removed_device_goes_and_its_tombstone_is_buried(conninfo: str) 
     async with tunnels_on(conninfo) as on:
         await on.put("a", "10.200.0.2/32")
         await on.remove("a")
-        assert (on.held(), await on.tombstones()) == ({}, {key("a")})
+        assert (on.held(), await on.tombstones()) == ({}, frozenset({key("a")}))
         await on.age_tombstones()
         await on.tunnels.pass_once(remove_unknown=False)
         assert await on.tombstones() == frozenset()

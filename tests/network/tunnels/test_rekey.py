@@ -2,7 +2,7 @@
 
 import pytest
 
-from opendesk.network.routers import rekey
+from opendesk.network import rekeying
 from opendesk.network.routers.sealing import Sealer, password_of
 from opendesk.network.tunnels.registry import devices
 from opendesk.network.tunnels.registry.device import Login, preshared_key_of
@@ -20,13 +20,13 @@ async def put(conn: TrioConnection, name: str, number: int, *, by: Secret[bytes]
 
 
 async def test_present_and_next_ones_in_both_worlds(conn: TrioConnection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rekey, "BATCH", 2)
+    monkeypatch.setattr(rekeying, "BATCH", 2)
     for dry_run in (False, True):
         for number in range(5):
             await put(conn, f"d{number}", number, by=OLD, dry_run=dry_run)
         await put(conn, "d0", 10, by=OLD, dry_run=dry_run)
-    assert await rekey.rekey(conn, Sealer((NEW, OLD))) == rekey.Rekeyed(12, (), ())
-    assert await rekey.rekey(conn, Sealer((NEW, OLD))) == rekey.Rekeyed(0, (), ())
+    assert await rekeying.rekey(conn, Sealer((NEW, OLD))) == rekeying.Rekeyed(12, (), ())
+    assert await rekeying.rekey(conn, Sealer((NEW, OLD))) == rekeying.Rekeyed(0, (), ())
     for dry_run in (False, True):
         for device in await devices.portion(conn, 0, 10, dry_run=dry_run):
             for sealed, number in (
@@ -42,7 +42,7 @@ async def test_a_password_that_waits_with_a_next_key(conn: TrioConnection) -> No
     await put(conn, "a", 1, by=OLD)
     login = Login("u", Secret("hush"), None)
     await devices.put(conn, NewDevice(id="a", public_key=key(2), login=login), Sealer((OLD,)), dry_run=False)
-    assert await rekey.rekey(conn, Sealer((NEW, OLD))) == rekey.Rekeyed(2, (), ())
+    assert await rekeying.rekey(conn, Sealer((NEW, OLD))) == rekeying.Rekeyed(2, (), ())
     [device] = await devices.some(conn, ["a"], dry_run=False)
     assert device.next_password_sealed is not None
     assert Sealer((NEW,)).open(device.next_password_sealed, about=password_of("a")) == Secret("hush")
@@ -52,4 +52,4 @@ async def test_what_no_key_opens_is_named(conn: TrioConnection) -> None:
     await put(conn, "lost", 1, by=OTHER)
     await put(conn, "lost", 2, by=OTHER)
     await put(conn, "old", 3, by=OLD)
-    assert await rekey.rekey(conn, Sealer((NEW, OLD))) == rekey.Rekeyed(1, (), ("lost",))
+    assert await rekeying.rekey(conn, Sealer((NEW, OLD))) == rekeying.Rekeyed(1, (), ("lost",))

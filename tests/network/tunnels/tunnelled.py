@@ -83,7 +83,9 @@ class On:
 
     async def age_tombstones(self) -> None:
         """As if they had been there for a long time."""
-        await self.sql("UPDATE tunnel_keys SET removed_at = removed_at - interval '1 hour' WHERE removed_at IS NOT NULL RETURNING 1")
+        await self.sql(
+            "UPDATE tunnel_keys SET removed_at = removed_at - interval '1 hour' WHERE removed_at IS NOT NULL RETURNING 1"
+        )
 
     async def age_removals(self) -> None:
         await self.sql("UPDATE tunnel_removals SET removed_at = removed_at - interval '1 day' RETURNING 1")
