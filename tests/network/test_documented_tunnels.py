@@ -65,7 +65,11 @@ def test_every_log_line_is_there() -> None:
 def test_every_metric_is_there_with_its_words() -> None:
     metrics = Metrics()
     before = {family.name for family in metrics.registry.collect()}
-    TunnelFigures(metrics)
+    figures = TunnelFigures(metrics)
+    figures.interface_is(up=True)
+    figures.key_is(other=False)
+    figures.peers_are({})
+    figures.unknown_are(0)
     found = {family.name for family in metrics.registry.collect()} - before
     assert {name.removesuffix("_total") for name in re.findall(r"^\| `(opendesk_\w+)`", PAGE, re.MULTILINE)} == found
     words = {*STATUSES, *(kind.value for kind in Kind if kind is not Kind.UNKNOWN)}

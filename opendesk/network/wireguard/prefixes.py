@@ -4,6 +4,7 @@ Faults go on after the value: "… is not an address or a CIDR".
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 import re
 from typing import Final
@@ -38,6 +39,9 @@ _NOWHERE: Final = tuple(
     )
 )
 
+# Prefixes whose numbers are kept: three times the devices there may be.
+_SPANS_MAX: Final = 65_536
+
 # `ip_network` takes netmasks and zones too.
 _PREFIX: Final = re.compile(r"[0-9a-fA-F.:]{2,45}(?:/[0-9]{1,3})?")
 
@@ -61,6 +65,7 @@ def allowed_ips(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(str(network) for network in ordered if not _is_part_of_another(network, found))
 
 
+@lru_cache(_SPANS_MAX)
 def span(canonical: str) -> tuple[int, int, int]:
     """Of a canonical prefix: the bits of its addresses, its first address and its last. Thousands are asked, so it is quick."""
     text, _slash, length = canonical.partition("/")

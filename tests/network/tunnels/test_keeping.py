@@ -295,7 +295,7 @@ async def test_a_part_of_an_address_is_taken_back_from_peers_that_are_not_regist
     async with tunnels_on(conninfo, runs=False) as on:
         await on.put("depot", "192.168.40.0/24")
         on.wireguard.add(key("thief"), "192.168.40.128/25", "10.9.0.1/32", keepalive=9, preshared_key=PSK)
-        on.wireguard.add(key("by hand"), "192.168.0.0/16", "10.9.0.2/32")
+        on.wireguard.add(key("by hand"), "192.168.40.7/32", "192.168.0.0/16")
         async with on.pool.connection() as conn:
             await bindings.bind(conn, key("by hand"), "x", "10.9.0.2", dry_run=False)
         with capture_logs() as logs:
@@ -303,7 +303,7 @@ async def test_a_part_of_an_address_is_taken_back_from_peers_that_are_not_regist
         assert on.held() == {
             key("depot"): ["192.168.40.0/24"],
             key("thief"): ["10.9.0.1/32"],
-            key("by hand"): ["10.9.0.2/32"],
+            key("by hand"): ["192.168.0.0/16"],
         }
         thief = on.wireguard.peers[key("thief")]
         assert (thief.keepalive, thief.preshared_key) == (9, PSK)

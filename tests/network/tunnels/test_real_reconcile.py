@@ -105,6 +105,20 @@ async def test_a_key_is_rotated_without_a_gap(conninfo: str, wires: Joined, monk
         assert await vps.pings(BUS)
 
 
+async def test_a_peer_is_made_anew_in_one_set_without_its_endpoint(conninfo: str, wires: Joined) -> None:
+    vps, bus = wires.vps, wires.bus
+    async with tunnels_on(conninfo, real=vps.wg) as on:
+        await on.put("bus", public_key=bus.public_key, tunnel_ip=BUS)
+        assert await bus.pings(vps.inside)
+        before = (await vps.wg.read()).peers[bus.public_key]
+        await on.tunnels.forget_endpoint("bus")
+        after = (await vps.wg.read()).peers[bus.public_key]
+        assert (before.endpoint is None, after.endpoint, after.handshake_unix) == (False, None, 0)
+        assert (after.allowed_ips, after.keepalive) == (before.allowed_ips, before.keepalive)
+        await on.tunnels.settle({"bus"})
+        assert on.figures("opendesk_tunnel_drift_total") == {}
+
+
 async def test_a_thousand_peers_come_and_go(conninfo: str, wires: Joined) -> None:
     vps = wires.vps
     async with tunnels_on(conninfo, real=vps.wg, runs=False) as on:

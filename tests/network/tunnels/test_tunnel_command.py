@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 import json
 from pathlib import Path
 import shutil
+import socket
 import stat
 import subprocess
 import time
@@ -173,6 +174,58 @@ async def test_a_tenth_of_unknown_peers_goes_and_more_only_with_yes(
     told = json.loads(done(await run("apply", "--remove-unknown", "--yes", "--json")))
     assert sorted(change["publicKey"] for change in told["done"]) == sorted(KEYS[1:4])
     assert list(wg.peers) == [KEYS[0]]
+
+
+@pytest.mark.parametrize("arguments", [("apply", "--remove-unknown"), ("apply",)])
+async def test_unknown_peers_do_not_go_by_asking_often(
+    run: Any, wg: SimulatedWireguard, conn: TrioConnection, arguments: tuple[str, ...]
+) -> None:
+    await register(conn, "bus-1", KEYS[0], 2)
+    wg.add(KEYS[0], "10.200.0.2/32", keepalive=25)
+    wg.add(KEYS[1])
+    done(await run(*arguments, RELAY_RECONCILE_REMOVE="1"))
+    assert list(wg.peers) == [KEYS[0]]
+    wg.add(KEYS[2])
+    again = await run(*arguments, RELAY_RECONCILE_REMOVE="1")
+    assert (again.exit_code, KEYS[2] in wg.peers) == (len(arguments) - 1, True)
+    assert "a moment ago" in again.stderr
+    done(await run("apply", "--remove-unknown", "--yes"))
+    assert list(wg.peers) == [KEYS[0]]
+
+
+async def test_a_name_that_is_not_known_is_said_and_all_else_is_done(
+    run: Any, wg: SimulatedWireguard, conn: TrioConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(host: str, *_rest: Any, **_more: Any) -> Any:
+        if host == "bus.example":
+            return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("192.0.2.7", 7))]
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nobody)
+    await register(conn, "bus-1", KEYS[0], 2, endpoint="none.example:7")
+    await register(conn, "bus-2", KEYS[1], 3, endpoint="bus.example:7")
+    applied = await run("apply")
+    assert "none.example:7" in applied.stderr
+    assert len(done(applied).splitlines()) == 2
+    assert [wg.peers[key].endpoint for key in KEYS[:2]] == [None, "192.0.2.7:7"]
+
+
+async def test_an_interface_with_another_key_than_routers_know_is_something(
+    run: Any, wg: SimulatedWireguard, conn: TrioConnection
+) -> None:
+    for arguments in (("plan",), ("plan", "--json")):
+        assert done(await run(*arguments, WG_VPS_PUBLIC_KEY=str(wg.public_key)))
+        planned = await run(*arguments, WG_VPS_PUBLIC_KEY=VPS)
+        assert planned.exit_code == 2
+        assert VPS in planned.output
+        assert str(wg.public_key) in planned.output
+    await register(conn, "bus-1", KEYS[0], 2)
+    vps = {"WG_VPS_PUBLIC_KEY": VPS, "WG_VPS_ENDPOINT": "vpn.example.org:51820"}
+    refused = await run("script", "bus-1", **vps)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+    assert str(wg.public_key) in refused.stderr
+    wg.is_gone = True  # as on a machine that hasn't got it
+    assert VPS in done(await run("script", "bus-1", **vps))
 
 
 async def test_what_is_not_held_is_exit_code_1(run: Any, wg: SimulatedWireguard, conn: TrioConnection) -> None:

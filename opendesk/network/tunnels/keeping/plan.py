@@ -130,10 +130,10 @@ def _stolen(desired: Desired, thief: Peer) -> Generator[None, None, Plan]:
     for prefixes in _portions(thief.allowed_ips):
         yield
         for prefix in prefixes:
-            if (owned := desired.owners.overlapping(prefix)) is None:
+            if (owned := desired.owners.around(prefix)) is None:
                 kept.append(prefix)
             elif owned.prefix != prefix:
-                detail = f"{prefix}, which overlaps with {owned.prefix}, is at {thief.public_key}"
+                detail = f"{prefix}, a part of {owned.prefix}, is at {thief.public_key}"
                 whose = desired.peers[owned.public_key]
                 drift.append(Drift(Kind.STOLEN, owned.public_key, whose.device_id, detail))
     changes = (Put(thief.public_key, tuple(kept), thief.keepalive),) if drift else ()
