@@ -421,3 +421,31 @@ async def test_many_that_come_back_are_told_of_at_once(conninfo: str, monkeypatc
             on.wireguard.handshake(key(f"d{number}"), int(on.now()))
         await until(lambda: len(on.back) == 20)
         assert len(on.told_back) == 1
+
+
+# ---- passes
+
+
+async def test_what_a_call_is_waiting_for_is_left_to_its_pass(conninfo: str) -> None:
+    """Two passes for one change would keep the next call waiting."""
+    async with tunnels_on(conninfo, runs=False, interval_s=0) as on:
+        await on.tunnels.pass_once(remove_unknown=False)
+        keeper = on.tunnels._keeper
+        assert keeper is not None
+        await on.put("a", "10.200.0.2/32", settles=False)
+        keeper.registry.tell(["a"])
+        keeper._settling = 1
+        assert await keeper._passed()
+        assert on.sets() == []
+        keeper._settling = 0
+        assert await keeper._passed()
+        assert len(on.sets()) == 1
+
+
+async def test_what_a_call_left_undone_is_seen_to_at_once(conninfo: str) -> None:
+    async with tunnels_on(conninfo) as on:
+        on.wireguard.is_gone = True
+        with pytest.raises(WireguardUnavailable):
+            await on.put("a", "10.200.0.2/32")
+        on.wireguard.is_gone = False
+        await until(lambda: on.held() == {key("a"): ["10.200.0.2/32"]})

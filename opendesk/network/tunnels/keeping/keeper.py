@@ -65,6 +65,7 @@ class Keeper:
     _rotation: trio.Event = field(init=False, factory=trio.Event)
     _full_at_s: float = field(init=False, default=-math.inf)
     _said: str | None = field(init=False, default=None)
+    _settling: int = field(init=False, default=0)  # calls that have a pass made, for whatever the registry asks by then
 
     def __attrs_post_init__(self) -> None:
         self._rounds, self._hurries = Rounds(self._round), Rounds(self._hurry)
@@ -82,9 +83,7 @@ class Keeper:
         self._hurried_keys.update(keys)
         members = {"deviceId": next(iter(ids))} if len(ids) == 1 else None
         try:
-            with trio.fail_after(SETTLE_S):
-                await self._hurries.ask()
-                report = await self._rounds.ask()
+            report = await self._settled()
         except trio.TooSlowError:
             raise WireguardUnavailable(f"no answer within {SETTLE_S:.0f} s", members=members) from None
         except WgError as error:
@@ -95,6 +94,17 @@ class Keeper:
         for device_id in ids:
             if (known := self.registry.known.get(device_id)) is not None and known.fault is not None:
                 raise WireguardUnavailable(f"device {device_id} is left as it is: {known.fault}", members=members)
+
+    async def _settled(self) -> Report:
+        self._settling += 1
+        try:
+            with trio.fail_after(SETTLE_S):
+                await self._hurries.ask()
+                return await self._rounds.ask()
+        finally:
+            self._settling -= 1
+            if self.registry.is_dirty:
+                self._news.set()
 
     async def _hurry(self) -> None:
         """With ten thousand peers reading takes longer than all else: these are put by what was read last, and a pass reads after that."""
@@ -209,7 +219,8 @@ class Keeper:
         """Whether all was well, with or without a pass: where a call has waited for one, what the database tells of is no news."""
         try:
             fault = await self._refreshed()
-            if self._until_due() <= 0 or (self.registry.is_dirty and fault is None):
+            is_left_to_us = self.registry.is_dirty and not self._settling
+            if self._until_due() <= 0 or (is_left_to_us and fault is None):
                 report = await self._rounds.ask()
                 self._tell_left(report)
                 fault = fault or report.fault
