@@ -11,6 +11,9 @@ import trio
 # Names that are looked up at once. A resolver that never answers keeps its thread, also when nobody waits any more: those of routers keep
 # each other waiting, and nobody else.
 LOOKUPS: Final = 16
+# Of a target that is to go through an interface which this machine hasn't got.
+NO_INTERFACE: Final = ""
+
 # Of a name's addresses, those that are tried, and how long each has before the next begins besides.
 ADDRESSES: Final = 4
 NEXT_AFTER_S: Final = 0.25
@@ -37,6 +40,8 @@ def _is_address(host: str) -> bool:
 
 async def _through(interface: str, host: str, port: int) -> trio.SocketStream:
     """No other way, also where that one is gone: a password isn't sent to whoever has the address elsewhere."""
+    if interface == NO_INTERFACE:
+        raise OSError("it is behind a tunnel, and there is no interface for it here (WG_INTERFACE)")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = trio.socket.socket(family, socket.SOCK_STREAM)
     try:

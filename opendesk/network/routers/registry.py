@@ -8,6 +8,7 @@ from typing import Final
 from attrs import evolve, field, frozen
 import structlog
 
+from opendesk.network.routeros.dialling import NO_INTERFACE
 from opendesk.network.routers.errors import CannotOpen, RouterNotFound, SealingUnavailable
 from opendesk.network.routers.sealing import Sealer, password_of
 from opendesk.postgres.driver import TrioConnection
@@ -56,9 +57,11 @@ _PUT: Final = """
     )
     SELECT is_new FROM put
 """
-# Which of these addresses are devices' ends of tunnels.
+# Which of these addresses are at the other end of a tunnel.
 _TUNNELLED: Final = """
     SELECT host(tunnel_ip) FROM tunnel_devices WHERE dry_run = %(dry_run)s AND tunnel_ip = ANY (%(ips)s::inet[])
+     UNION
+    SELECT host(mikrotik_ip) FROM tunnel_bindings WHERE dry_run = %(dry_run)s AND mikrotik_ip = ANY (%(ips)s::inet[])
 """
 # Its state stays for a while, and its lease with it: whoever drives it may not have heard yet.
 _REMOVE: Final = """
@@ -157,10 +160,12 @@ async def through_tunnels(
     ips = [host for host, is_in in in_pool.items() if is_in is not None]
     rows = await conn.fetch(_TUNNELLED, {"dry_run": settings.relay_dry_run, "ips": ips}) if ips else ()
     tunnelled = {host for (host,) in rows}
-    through = {host for host in ips if in_pool[host]} | tunnelled
+    # Also where no device is any more; unless this daemon has no tunnels at all, and the pool may be anything.
+    pooled = {host for host in ips if in_pool[host] and settings.wg_interface is not None}
+    interface = settings.wg_interface or NO_INTERFACE
     return [
-        evolve(spec, is_tunnelled=spec.host in tunnelled, interface=settings.wg_interface)
-        if spec.host in through
+        evolve(spec, is_tunnelled=spec.host in tunnelled, interface=interface)
+        if spec.host in pooled | tunnelled
         else spec
         for spec in specs
     ]

@@ -9,16 +9,19 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from opendesk.network.routeros import transport
+from opendesk.network.routeros.errors import Unreachable
 from opendesk.network.routeros.session import Result
 from opendesk.network.routers import registry
 from opendesk.network.routers.breaker import Breaker
 from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable, TunnelSilent
 from opendesk.network.routers.fleet import WOKEN_TOGETHER
 from opendesk.network.routers.health import Health
-from opendesk.network.routers.link import Api
+from opendesk.network.routers.link import Api, target_of
 from opendesk.network.routers.states import StoredState
 from opendesk.network.routers.status import status_of
 from opendesk.network.routers.worker import Worker
+from opendesk.network.tunnels.registry import bindings
 from opendesk.postgres.driver import TrioConnection
 from tests.network.routers.fake_routers import LIMIT, PING, RECOVERY_S, FakeRouter, Heard, spec_of
 from tests.network.routers.fleets import Net, fleet_on, register, settings_of, until
@@ -213,6 +216,18 @@ async def test_a_daemon_without_the_interface_leaves_what_is_behind_it_to_anothe
         assert {target.interface for target in net.routers["192.0.2.9"].targets} == {None}
         # And whoever asks for one of them is told the same as ever.
         assert set(without.fleet.specs) == {"bus", "lan"}
+
+
+async def test_nor_does_it_dial_what_is_behind_it_for_anything_else(conn: TrioConnection) -> None:
+    """Its password would go wherever this machine's routes lead."""
+    await behind_tunnel(conn, "bus", "10.200.0.2")
+    await register(conn, "bound", host="10.9.0.2")
+    await bindings.bind(conn, base64.b64encode(b"b" * 32).decode(), "bound", "10.9.0.2", dry_run=False)
+    for name in ("bus", "bound"):
+        spec = await registry.find(conn, settings_of(), name)
+        assert spec.is_tunnelled
+        with pytest.raises(Unreachable, match="WG_INTERFACE"):
+            await transport.open_stream(target_of(spec))
 
 
 async def test_an_address_of_the_pool_is_dialled_through_the_tunnel_though_its_device_is_gone(

@@ -110,3 +110,11 @@ async def test_listeners_are_told_which_device_and_nothing_where_nothing_changed
         assert await told() == [""]
         await devices.remove(conn, "a", dry_run=False)
         assert sorted(await told()) == ["", "a"]
+
+
+async def test_whoever_binds_a_key_spares_it_from_going(conn: TrioConnection) -> None:
+    """It was taken off a moment ago, and somebody put it there again by hand."""
+    await devices.remove_key(conn, key(7), dry_run=False)
+    assert key(7) in await devices.tombstones(conn, dry_run=False)
+    await bind(conn, 7)
+    assert key(7) not in await devices.tombstones(conn, dry_run=False)

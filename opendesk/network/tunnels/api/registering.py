@@ -141,7 +141,14 @@ class Registering:
         pool, own_key = self._settings.wg_tunnel_pool, self.tunnels.own_key or self._settings.wg_vps_public_key
         try:
             return await devices.put(
-                conn, new, self._sealer, dry_run=self.dry_run, pool=pool, allocate=allocate, own_key=own_key
+                conn,
+                new,
+                self._sealer,
+                dry_run=self.dry_run,
+                pool=pool,
+                allocate=allocate,
+                own_key=own_key,
+                dialled={node.id: node.host for node in self._settings.mikrotik_nodes},
             )
         except Misfit as error:
             raise refused(error.errors or [FieldFault("", error.detail)]) from None

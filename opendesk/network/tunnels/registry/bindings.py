@@ -21,6 +21,10 @@ _BIND: Final = f"""
         ON CONFLICT (dry_run, public_key) DO UPDATE SET device_id = excluded.device_id, mikrotik_ip = excluded.mikrotik_ip
      WHERE (b.device_id, b.mikrotik_ip) IS DISTINCT FROM (excluded.device_id, excluded.mikrotik_ip)
 """
+# Whoever binds a key knows it: it isn't to go any more.
+_SPARE: Final = (
+    "DELETE FROM tunnel_keys WHERE dry_run = %(dry_run)s AND public_key = %(public_key)s AND removed_at IS NOT NULL"
+)
 _FIND: Final = f"SELECT {_COLUMNS} FROM tunnel_bindings WHERE dry_run = %(dry_run)s AND public_key = %(public_key)s"
 _LIST: Final = (
     f"SELECT {_COLUMNS} FROM tunnel_bindings WHERE dry_run = %(dry_run)s ORDER BY public_key LIMIT {BINDINGS_MAX}"
@@ -58,6 +62,7 @@ async def bind(conn: TrioConnection, public_key: str, device_id: str, mikrotik_i
     values = {"dry_run": dry_run, "public_key": public_key, "device_id": device_id, "mikrotik_ip": mikrotik_ip}
     async with conn.transaction():
         await conn.run(_BIND, values)
+        await conn.run(_SPARE, values)
         bound = await conn.fetch_one(_FIND, values, row=Binding)
     if bound is None:
         raise TooManyBindings

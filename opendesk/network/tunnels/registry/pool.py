@@ -47,8 +47,13 @@ def own_address(pool: Network) -> str:
     return str(pool.network_address + 1)
 
 
-async def free_ip(conn: TrioConnection, pool: Network, device_id: str | None = None, *, dry_run: bool) -> str:
-    """The lowest host that nobody else holds; whoever asks has the registry's turn. Raise PoolExhausted."""
+async def free_ip(
+    conn: TrioConnection, pool: Network, device_id: str | None = None, *, dry_run: bool, dialled: Mapping[str, str] = {}
+) -> str:
+    """The lowest host that nobody else holds; whoever asks has the registry's turn. `dialled` are hosts of further routers, by id.
+
+    Raise PoolExhausted.
+    """
     # Network, the VPS, a host, broadcast.
     if pool.num_addresses > 3:  # noqa: PLR2004  # see above
         values = {
@@ -59,16 +64,21 @@ async def free_ip(conn: TrioConnection, pool: Network, device_id: str | None = N
         }
         found = await conn.fetch_one(_FREE[pool.version, dry_run], values)
         if found is not None and found[0] is not None:
-            if await registry.other_at(conn, found[0], device_id, dry_run=dry_run) is None:
+            others = {name: host for name, host in dialled.items() if name != device_id}
+            stored = await registry.other_at(conn, found[0], device_id, dry_run=dry_run)
+            if stored is None and found[0] not in others.values():
                 return str(found[0])
-            return await _where_nobody_dials(conn, pool, device_id, dry_run=dry_run)
+            return await _where_nobody_dials(conn, pool, device_id, others, dry_run=dry_run)
     raise _exhausted(pool)
 
 
-async def _where_nobody_dials(conn: TrioConnection, pool: Network, device_id: str | None, *, dry_run: bool) -> str:
+async def _where_nobody_dials(
+    conn: TrioConnection, pool: Network, device_id: str | None, others: Mapping[str, str], *, dry_run: bool
+) -> str:
     """Seldom, and slower: all that is held is read."""
     held = [ip_network(text) for (text,) in await conn.fetch(_HELD, {"pool": str(pool), "dry_run": dry_run})]
-    dialled = _within(pool, await conn.fetch(_DIALLED, {"id": device_id, "dry_run": dry_run}))
+    stored = await conn.fetch(_DIALLED, {"id": device_id, "dry_run": dry_run})
+    dialled = _within(pool, [*stored, *others.items()])
     free = lowest_free(pool, [*held, *dialled.values()])
     if free is None:  # the devices alone leave some: without these routers there would be room
         raise _exhausted(pool, _without_device(dialled, held))
