@@ -704,6 +704,7 @@ CREATE TABLE opendesk.tunnel_devices (
     meta jsonb DEFAULT '{}'::jsonb NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    endpoint_changed_at timestamp with time zone,
     CONSTRAINT tunnel_devices_allowed_ips_check CHECK ((cardinality(allowed_ips) <= 128)),
     CONSTRAINT tunnel_devices_endpoint_check CHECK ((length(endpoint) <= 262)),
     CONSTRAINT tunnel_devices_host CHECK (((tunnel_ip IS NULL) OR ((masklen(tunnel_ip) =
@@ -1283,7 +1284,7 @@ CREATE UNIQUE INDEX transfers_one_hold ON opendesk.transfers USING btree (sessio
 -- Name: tunnel_keys_removed; Type: INDEX; Schema: opendesk; Owner: -
 --
 
-CREATE INDEX tunnel_keys_removed ON opendesk.tunnel_keys USING btree (dry_run) WHERE (removed_at IS NOT NULL);
+CREATE INDEX tunnel_keys_removed ON opendesk.tunnel_keys USING btree (dry_run, device_id) WHERE (removed_at IS NOT NULL);
 
 
 --

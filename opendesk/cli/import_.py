@@ -6,16 +6,19 @@ from pathlib import Path
 import sys
 from typing import Any, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 import click
 
 from opendesk.cli.common import EXIT_FAILED, load_settings, plain_failures, say, with_connection
+from opendesk.cli.tunnel_wg import wg_of
 from opendesk.errors import OpenDeskError
 from opendesk.network.routers.sealing import Sealer
 from opendesk.network.tunnels.takeover.importing import Entry, Found, read
-from opendesk.network.tunnels.takeover.taking_over import TakingOver
+from opendesk.network.tunnels.takeover.taking_over import TakingOver, is_device
+from opendesk.network.wireguard.wg import WgError
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.retry import retrying
+from opendesk.settings import Settings
 
 # Some 20,000 devices with all their notes are a third of it, and all of it is held in memory.
 FILE_MAX_BYTES: Final = 64 * 1024 * 1024
@@ -58,6 +61,8 @@ def import_(context: click.Context, /, files: tuple[Path, ...], *, dry_run: bool
     )
 
     async def work(conn: TrioConnection) -> list[_Told]:
+        nonlocal taking
+        taking = evolve(taking, preshared=await _preshared(settings, found))
         if not dry_run:
             return await _take_all(conn, taking, found, is_said=not as_json)
         async with conn.transaction(force_rollback=True):
@@ -70,6 +75,22 @@ def import_(context: click.Context, /, files: tuple[Path, ...], *, dry_run: bool
         _tell(told, found, dry_run=dry_run, is_pretended=settings.relay_dry_run)
     if any(one.outcome == SKIPPED for one in told):
         sys.exit(EXIT_FAILED)
+
+
+async def _preshared(settings: Settings, found: Found) -> frozenset[str]:
+    """Keys of the interface's peers that have a preshared key: a registration without one takes it off."""
+    if settings.relay_dry_run or not any(is_device(entry) and entry.preshared_key is None for entry in found.entries):
+        return frozenset()
+    try:
+        peers = (await wg_of(settings).read()).peers
+    except (WgError, click.ClickException) as error:
+        say(
+            f"warning: {error}, so entries that lack their peer's preshared key aren't known here, and it would be taken off: run "
+            "`opendesk tunnel plan` before the daemon starts",
+            err=True,
+        )
+        return frozenset()
+    return frozenset(key for key, peer in peers.items() if peer.preshared_key is not None)
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -19,7 +19,7 @@ from opendesk.network.setup.reading import Seen
 from opendesk.network.setup.redialling import REDIAL_S
 from opendesk.network.setup.script import Tunnel
 from opendesk.network.setup.steps import Step
-from opendesk.network.setup.undo import UNDO_S
+from opendesk.network.setup.undo import UNDO_S, Undo
 
 # How long the tunnel may take until it is seen alive: a router that dials afresh does so after REDIAL_S. Well before the router takes the change
 # back by itself.
@@ -54,7 +54,8 @@ class Change:
     _own_endpoint: tuple[str, int] | None = None
     armed_until: datetime | None = None
     _steps: tuple[Step, ...] = ()
-    _undos: tuple[Step, ...] = ()
+    _armed: tuple[Undo, ...] = ()
+    _is_known: bool = False
     _is_unproven: bool = False
     _is_done: bool = False
     _rounds: int = ROUNDS
@@ -74,7 +75,7 @@ class Change:
         seen = await reading.look(api, self._config)
         self._refuse_unprovable(seen)
         seen = await self._without_leftovers(api, seen)
-        self._steps, self._is_unproven = seen.changes, bool(seen.armed)
+        self._steps, self._armed, self._is_unproven = seen.changes, seen.armed, bool(seen.armed)
         self._is_done = not seen.steps and not seen.undos
         if seen.cuts:
             await self._arm(api, seen)
@@ -99,8 +100,11 @@ class Change:
             )
 
     async def _without_leftovers(self, api: Api, seen: Seen) -> Seen:
-        """One that will run is left to it, unless what it takes back isn't done, or all is well and only wants to be proven."""
-        if seen.changes and not all(undo.is_of(it, seen.changes) for it in seen.armed):
+        """One that will run is left to it, unless what it takes back isn't done, or all is well and only wants to be proven. Of a new endpoint
+        that would prove nothing: whether both ends had forgotten where the other was is known to nobody any more.
+        """
+        is_left = not all(undo.is_of(it, seen.changes) for it in seen.armed)
+        if is_left and (seen.changes or any(redialling.is_taken_back_by(it.program) for it in seen.armed)):
             raise UndoPending(retry_after_s=UNDO_S)
         stale = undo.disarm(seen.undos if seen.changes else [it for it in seen.undos if not it.armed])
         if not (stale or seen.redials):
@@ -110,17 +114,18 @@ class Change:
 
     async def _arm(self, api: Api, seen: Seen) -> None:
         """Nothing that cuts is sent before the entries were seen."""
-        self._undos = undo.arm(self._steps, {it.name for it in seen.undos})
+        undos = undo.arm(self._steps, seen.names)
         since_s = trio.current_time()
         self.armed_until = datetime.now(UTC) + timedelta(seconds=UNDO_S)
-        answers = await api.run_all([step.command for step in self._undos])
+        answers = await api.run_all([step.command for step in undos])
         seen = await reading.look(api, self._config)
-        if seen.changes != self._steps or not undo.are_as_told(seen.undos, self._undos):
+        if seen.changes != self._steps or not undo.are_as_told(seen.undos, undos):
             await api.run_all([step.command for step in undo.disarm(seen.undos)])
             why = _told(answers) or "its rows changed meanwhile, or it didn't keep the entries"
             raise RouterRefused(f"The router can't be made to take the change back by itself: {why}")
         if trio.current_time() - since_s > ARMED_S:
             raise RouterRefused("The router is too slow to be changed safely.")
+        self._armed = seen.armed
 
     async def _send(self, api: Api, steps: Sequence[Step]) -> None:
         """A connection that is gone over it is to be expected: whether it did what was asked is seen on another."""
@@ -168,6 +173,7 @@ class Change:
     async def _is_disarmed(self, api: Api) -> bool:
         """All is held, and still is once nothing takes it back any more."""
         seen = await reading.look(api, self._config)
+        self._refuse_another(seen)
         if seen.redials:
             return False  # it is about to dial afresh
         if not seen.changes:
@@ -186,6 +192,15 @@ class Change:
         self._rounds -= 1
         await self._send(api, seen.changes)
         return False
+
+    def _refuse_another(self, seen: Seen) -> None:
+        """Who answers is the router that was changed, if it holds the very entries that were seen there. Once it is, they go."""
+        if not self._is_known and not set(self._armed) <= set(seen.undos):
+            raise TunnelLost(
+                f"What answers at {self._config.ip} doesn't hold the undo that the router was armed with: it is another router, or this one took "
+                "the change back already, which it does within 5 minutes."
+            )
+        self._is_known = True
 
     async def _tidy(self, api: Api) -> None:
         seen = await reading.look(api, self._config)

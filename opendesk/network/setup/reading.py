@@ -1,6 +1,6 @@
 """What is read of a router before and after it is changed, and what that leaves to do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -27,6 +27,7 @@ class Seen:
     steps: tuple[Step, ...]
     undos: tuple[Undo, ...]
     redials: tuple[Step, ...] = ()
+    names: frozenset[str] = frozenset()  # that entries of its scheduler have
 
     @property
     def changes(self) -> tuple[Step, ...]:
@@ -48,10 +49,20 @@ class Seen:
 async def look(api: Api, config: Tunnel) -> Seen:
     """Raise Trap if it may not be read, RowInTheWay."""
     looks = minimal.queries(config)
-    *answers, schedulers = await rows(api, (*looks, undo.QUERY))
+    *answers, schedulers, all_named = await rows(api, (*looks, undo.QUERY, undo.NAMES))
     tables = {query.path.removesuffix("/print"): found for query, found in zip(looks, answers, strict=True)}
-    refuse_conflicts(minimal.conflicts(config, tables))
-    return Seen(_few(minimal.plan(config, tables)), undo.understood(schedulers), redialling.pending(schedulers))
+    steps = _few(minimal.plan(config, tables))
+    refuse_conflicts((*minimal.conflicts(config, tables), *_taken_names(steps, all_named)))
+    names = frozenset(row.get("name", "") for row in all_named)
+    return Seen(steps, undo.understood(schedulers), redialling.pending(schedulers), names)
+
+
+def _taken_names(steps: Sequence[Step], schedulers: Sequence[Row]) -> Iterator[Conflict]:
+    """The router would refuse the entry that switches its peer on again, and take the step that switches it off."""
+    if any(map(redialling.is_of, steps)):
+        yield from (
+            Conflict(redialling.SCHEDULERS, row[".id"]) for row in schedulers if redialling.is_foreign_namesake(row)
+        )
 
 
 async def look_at_user(api: Api, technical: TechnicalUser) -> tuple[Step, ...]:

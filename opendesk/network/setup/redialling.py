@@ -23,6 +23,7 @@ REDIAL_S: Final = 20
 # By these a router finds the VPS.
 ENDPOINT: Final = frozenset({"endpoint-address", "endpoint-port"})
 _DIALS: Final = ENDPOINT | {"public-key"}
+_GOES: Final = f"/system scheduler remove [find name={quoted(NAME)} comment={quoted(COMMENT)}]"
 
 
 def is_due(menu: str, differences: Collection[str]) -> bool:
@@ -35,13 +36,12 @@ def redial(row: Row) -> Step:
     attributes = {
         "name": NAME,
         "interval": f"{REDIAL_S}s",
-        "on-event": f"{switched_on}; /system scheduler remove {quoted(NAME)}",
+        "on-event": f"{switched_on}; {_GOES}",
         "policy": ",".join(POLICY),
         "comment": COMMENT,
     }
-    revert = f"/system scheduler remove [find name={quoted(NAME)}]"
     why = "the router dials the VPS afresh, and has forgotten where it was heard from"
-    return Step(SCHEDULERS, "add", why, attributes=attributes, cuts=True, revert=revert)
+    return Step(SCHEDULERS, "add", why, attributes=attributes, cuts=True, revert=_GOES)
 
 
 def is_of(step: Step) -> bool:
@@ -51,13 +51,22 @@ def is_of(step: Step) -> bool:
     )
 
 
+def is_taken_back_by(program: str) -> bool:
+    """Of an undo: that it was armed for a peer that dials afresh."""
+    return _GOES in " ".join(program.split())
+
+
 def changes_endpoint(steps: Iterable[Step]) -> bool:
     """Of a peer that works by another."""
     return any(is_of(step) and not ENDPOINT.isdisjoint(step.attributes) for step in steps)
 
 
+def is_foreign_namesake(row: Row) -> bool:
+    return row.get("name") == NAME and row.get("comment") != COMMENT
+
+
 def pending(rows: Iterable[Row]) -> tuple[Step, ...]:
-    """What takes off the entries that haven't run yet, or can't."""
+    """What takes off the entries that haven't run yet, or can't; of rows of ours."""
     found = []
     for row in rows:
         try:

@@ -26,6 +26,7 @@ WIREGUARD: Final = "/interface/wireguard"
 PEERS: Final = "/interface/wireguard/peers"
 ADDRESSES: Final = "/ip/address"
 ROUTES: Final = "/ip/route"
+FILTER: Final = "/ip/firewall/filter"
 
 # A terminal takes a longer line, but people can't look it over any more. The limits below keep to it.
 MAX_LINE: Final = 500
@@ -144,8 +145,8 @@ def commands(tunnel: Tunnel) -> tuple[str, ...]:
     return (
         f"# OpenDesk: the tunnel of {quoted(tunnel.device_id)}",
         "# If the VPS has a preshared key for this router, set it by hand: preshared-key of the peer below.",
-        "# RouterOS' usual firewall lets in the LAN only. Then let the VPS in, too, to the API: paste the next line without its #, once.",
-        f"# {firewall(tunnel)}",
+        "# RouterOS' usual firewall lets in the LAN only. Then let the VPS in, too, to the API: paste the next two lines without their #.",
+        *(f"# {line}" for line in firewall(tunnel)),
         *key_lines(tunnel),
         *_peer_lines(tunnel),
         *_address_lines(tunnel),
@@ -154,13 +155,17 @@ def commands(tunnel: Tunnel) -> tuple[str, ...]:
     )
 
 
-def firewall(tunnel: Tunnel) -> str:
-    """What a firewall takes that drops what isn't from the LAN; before the rule that does."""
+def firewall(tunnel: Tunnel) -> tuple[str, str]:
+    """What a firewall takes that drops what isn't from the LAN; before the rule that does. Nothing goes before those that the router itself has
+    made, and where there are no others there is nothing to go before: that is the second line's.
+    """
     source = "" if tunnel.vps_address is None else f" src-address={tunnel.vps_address}"
-    return (
-        f"/ip/firewall/filter add chain=input action=accept protocol=tcp dst-port={tunnel.api_port} "
-        f"in-interface={quoted(tunnel.interface)}{source} place-before=0 comment={quoted(COMMENT)}"
-    )
+    ours = f"in-interface={quoted(tunnel.interface)} comment={quoted(COMMENT)}"
+    add = f"{FILTER} add chain=input action=accept protocol=tcp dst-port={tunnel.api_port}{source} {ours}"
+    others = f"[{FILTER} find chain=input dynamic=no]"
+    unless_there = f":if ([:len [{FILTER} find {ours}]] = 0) do={{"
+    before = f":if ([:len {others}] > 0) do={{{add} place-before=[:pick {others} 0]}}"
+    return f"{unless_there}{before}}}", f"{unless_there}{add}}}"
 
 
 def _peer_lines(tunnel: Tunnel) -> tuple[str, ...]:
@@ -193,7 +198,12 @@ def _route_lines(tunnel: Tunnel) -> tuple[str, ...]:
 
 
 def _told_lines(tunnel: Tunnel) -> tuple[str, ...]:
-    """Ours are switched on by now: what isn't is somebody else's, and for a person to decide."""
+    """Ours are there and switched on by now: what isn't, or is besides, is somebody else's, and for a person to decide."""
+    on_it, foreign = f"interface={quoted(tunnel.interface)}", f"comment!={quoted(COMMENT)}"
+    peer = _is_there(
+        PEERS, f"{on_it} public-key={quoted(tunnel.vps_public_key)} {foreign}", "a peer with the VPS' key was made"
+    )
+    address = _is_there(ADDRESSES, f"{on_it} {foreign}", "the interface was given an address")
     interface = _is_off(WIREGUARD, f"name={quoted(tunnel.interface)}", "the interface is switched off")
     routes = [
         _is_off(
@@ -203,12 +213,16 @@ def _told_lines(tunnel: Tunnel) -> tuple[str, ...]:
         )
         for network in tunnel.routed
     ]
-    return interface, *routes
+    return interface, peer, address, *routes
 
 
 def _is_off(menu: str, find: str, what: str) -> str:
+    return _is_there(menu, f"{find} disabled=yes", what)
+
+
+def _is_there(menu: str, find: str, what: str) -> str:
     told = quoted(f"IN THE WAY: {what}, by somebody else than OpenDesk")
-    return f":if ([:len [{menu} find {find} disabled=yes]] > 0) do={{ :put {told} }}"
+    return f":if ([:len [{menu} find {find}]] > 0) do={{ :put {told} }}"
 
 
 def _own(name: str, tunnel: Tunnel) -> str:

@@ -11,7 +11,7 @@ from itertools import count
 import re
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from opendesk.network.hotspots.found import seconds
 from opendesk.network.routeros.console import identifier, quoted
@@ -33,6 +33,8 @@ QUERY: Final = Command(
     (f"?comment={COMMENT}",),
     (".id", "name", "interval", "start-time", "on-event", "policy", "disabled", "run-count"),
 )
+# Those of others too: no two entries have one name.
+NAMES: Final = Command(f"{SCHEDULERS}/print", {}, (), (".id", "name", "comment"))
 
 
 @frozen
@@ -49,7 +51,10 @@ class Undo:
 
 
 def understood(rows: Iterable[Row]) -> tuple[Undo, ...]:
-    return tuple(undo for undo in map(_undo, rows) if undo is not None)
+    """One at boot whose partner is gone has nothing to take back: that ran, or somebody has removed it."""
+    found = [undo for undo in map(_undo, rows) if undo is not None]
+    names = {undo.name for undo in found}
+    return tuple(evolve(undo, armed=undo.armed and undo.name.removesuffix(_AT_BOOT) in names) for undo in found)
 
 
 def arm(steps: Sequence[Step], taken: AbstractSet[str]) -> tuple[Step, Step]:
@@ -102,9 +107,12 @@ def program(name: str, steps: Sequence[Step]) -> str:
     after the other one of its pair.
     """
     other = name.removesuffix(_AT_BOOT) if name.endswith(_AT_BOOT) else name + _AT_BOOT
-    ends = f"/system scheduler remove [find name={quoted(other)}]"
-    reverts = [f":do {{{step}}} on-error={{}}" for step in (*_reverts(steps), ends)]
-    return "; ".join([*reverts, f"/system scheduler remove {quoted(name)}"])
+    reverts = [f":do {{{step}}} on-error={{}}" for step in (*_reverts(steps), _goes(other))]
+    return "; ".join([*reverts, _goes(name)])
+
+
+def _goes(name: str) -> str:
+    return f"/system scheduler remove [find name={quoted(name)} comment={quoted(COMMENT)}]"
 
 
 def _reverts(steps: Sequence[Step]) -> Iterable[str]:

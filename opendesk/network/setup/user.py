@@ -103,12 +103,17 @@ def _user(user: TechnicalUser, rows: Sequence[Row], *, logs_in: bool) -> Iterato
         wanted["group"] = GROUP
     if row.get("disabled") in {"yes", "true"}:
         wanted["disabled"] = "no"
-    if address.items() - row.items():
+    if user.address is not None and _networks(row.get("address", "")) != _networks(user.address):
         wanted |= address
     if not logs_in:
         wanted |= password
     if wanted:
         yield Step(USERS, "set", "the technical user", row[".id"], wanted)
+
+
+def _networks(text: str) -> frozenset[str]:
+    """A router prints one host with its prefix length or without."""
+    return frozenset(part.removesuffix("/32") for part in text.split(",") if part)
 
 
 def _granted(row: Row) -> frozenset[str]:

@@ -1,6 +1,6 @@
 """Names of endpoints, looked up beside all else: `wg` would wait for each, and do nothing at all if one isn't known."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 import heapq
 import math
@@ -85,9 +85,10 @@ class Names:
             self._is_due(name, -math.inf)
         self._news.set()
 
-    def address(self, endpoint: str | None) -> str | None:
-        """Of a name, what it is at; an address is one already."""
-        return self._addresses.get(endpoint or "") if is_name(endpoint) else endpoint
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Of those names that are known."""
+        return self._addresses
 
     @property
     def unknown(self) -> list[str]:

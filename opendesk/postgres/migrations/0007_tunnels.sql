@@ -19,6 +19,7 @@ CREATE TABLE opendesk.tunnel_devices (
     meta                      jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(meta) = 'object'),
     created_at                timestamptz NOT NULL DEFAULT now(),
     updated_at                timestamptz NOT NULL DEFAULT now(),
+    endpoint_changed_at       timestamptz,               -- NULL: it is the one that the device was registered with
     PRIMARY KEY (dry_run, id),
     CONSTRAINT tunnel_devices_seq UNIQUE (dry_run, seq),
     CONSTRAINT tunnel_devices_public_key UNIQUE (dry_run, public_key),
@@ -55,7 +56,7 @@ CREATE TABLE opendesk.tunnel_keys (
     CONSTRAINT tunnel_keys_one_device PRIMARY KEY (dry_run, public_key),
     CHECK (device_id IS NOT NULL OR removed_at IS NOT NULL)
 );
-CREATE INDEX tunnel_keys_removed ON opendesk.tunnel_keys (dry_run) WHERE removed_at IS NOT NULL;
+CREATE INDEX tunnel_keys_removed ON opendesk.tunnel_keys (dry_run, device_id) WHERE removed_at IS NOT NULL;
 
 -- Keys and addresses follow their device. What was pretended is on no interface, and leaves no tombstone.
 CREATE FUNCTION opendesk.follow_tunnel_device() RETURNS trigger LANGUAGE plpgsql AS $$

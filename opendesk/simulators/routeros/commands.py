@@ -102,6 +102,8 @@ def _add(state: State, menu: Menu, request: Request) -> Answer:
     given = dict(request.attributes)
     before = given.pop("place-before", None) if "move" in menu.verbs else None
     target = None if before is None else _rows(state, table, before)[0]
+    if target is not None and target.values.get("dynamic") == "true":
+        raise Refused(None, "failure: can not insert before a dynamic entry")
     copied = _rows(state, table, given.pop("copy-from"))[0].values if "copy-from" in given else {}
     held = completed(state, menu, {**copied, **_read(state, menu, given)}, known(menu, state))
     table.check_free(held)

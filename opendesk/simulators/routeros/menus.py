@@ -21,6 +21,7 @@ IDENTITY: Final = "/system/identity"
 RESOURCE: Final = "/system/resource"
 SCHEDULER: Final = "/system/scheduler"
 IP_ADDRESS: Final = "/ip/address"
+FILTER: Final = "/ip/firewall/filter"
 ROUTE: Final = "/ip/route"
 
 # What RouterOS takes at most for an address-list's timeout (35w3d13h13m56s) and for a peer's keepalive (18h12m15s).
@@ -210,6 +211,20 @@ _MENUS: Final[Iterable[Menu]] = (
         _SWITCHED,
         ("address", "interface"),
         "already have such address",
+    ),
+    Menu(
+        FILTER,
+        {
+            "chain": Argument(required=True),
+            "action": Argument(default="accept"),
+            "protocol": Argument(),
+            "dst-port": Argument(),
+            "in-interface": Argument(),
+            "src-address": Argument(values.prefixes),
+            "dynamic": Argument(values.boolean, default="false"),
+            **_COMMON,
+        },
+        _SWITCHED | {"move"},
     ),
     Menu(
         ROUTE,

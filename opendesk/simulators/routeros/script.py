@@ -1,7 +1,7 @@
 """As much of the router's console language as scheduler entries and scripts to paste are written in here.
 
 Statements after one another; `:do {…} on-error={…}`, `:if ([…] = …) do={…} else={…}` (or `>`), `:put […]` or of a text, comments; a menu's command with ids, names or
-`argument=value`, quoted or not, where `[find argument=value argument!=value …]` and `[:len […]]` may stand for what they give. Whatever else
+`argument=value`, quoted or not, where `[find argument=value argument!=value …]`, `[:len […]]` and `[:pick […] number]` may stand for what they give, also after `argument=`. Whatever else
 stands there is an error, also where a real console would know what to do with it.
 """
 
@@ -103,11 +103,25 @@ class _Console:
             inner = reader.block("[", "]")
             reader.end()
             return [str(len(self._values(inner, menu)))]
+        if reader.take_after_blanks(":pick"):
+            return self._picked(reader, menu)
         request = self._command(reader, menu, is_inside=True)
         if request is None:
             raise Refused(MISSING, "no such item")
         answer = self.execute(request)
         return [row[".id"] for row in answer.rows] if answer.is_print else [answer.ret or ""]
+
+    def _picked(self, reader: "_Reader", menu: str | None) -> list[str]:
+        found = self._values(reader.block("[", "]"), menu)
+        reader.skip(" ")
+        at = _number(reader.word()[0])
+        reader.end()
+        return found[at : at + 1]
+
+    def _value(self, reader: "_Reader", menu: str) -> str:
+        if reader.is_at("["):
+            return ",".join(self._values(reader.block("[", "]"), menu))
+        return "" if reader.is_at_end() else reader.word()[0]
 
     def _command(self, reader: "_Reader", menu: str | None = None, *, is_inside: bool = False) -> Request | None:
         """None if what it should be done to was looked for and isn't there."""
@@ -133,7 +147,7 @@ class _Console:
                 continue
             text, is_quoted = reader.word()
             if not is_quoted and reader.take("="):
-                given[text] = "" if reader.is_at_end() else reader.word()[0]
+                given[text] = self._value(reader, path)
             else:
                 bare.append(text)
         return None if is_about_none else Request(path, verb, {**given, **_numbers(verb, bare)})

@@ -6,12 +6,13 @@ import trio
 from opendesk.network.setup import redialling
 from opendesk.network.setup.errors import RouterRefused, RowInTheWay, TunnelLost, UndoPending
 from opendesk.network.setup.redialling import REDIAL_S, SCHEDULERS
-from opendesk.network.setup.script import PEERS, ROUTES
+from opendesk.network.setup.script import PEERS, ROUTES, Tunnel
 from opendesk.network.setup.undo import UNDO_S
 from opendesk.simulators.routeros import HandClock, Request, Router, Trapped
 from tests.network.setup.wires import Dead, Wire, held, router, set_up, through_the_tunnel, tunnel_of, undos
 
 MOVED = tunnel_of(vps_host="new.test", allowed_ips=("10.200.0.0/16", "10.9.0.0/24"))
+WIDER = tunnel_of(allowed_ips=MOVED.allowed_ips)
 
 
 async def set_up_router() -> Router:
@@ -20,12 +21,12 @@ async def set_up_router() -> Router:
     return made
 
 
-async def dead_after(made: Router, command: str) -> None:
+async def dead_after(made: Router, command: str, config: Tunnel = MOVED) -> None:
     """Our last command is that one, the first of its path."""
     wire = Wire(made)
     made.faults.decide = lambda request: setattr(wire, "lives", 0) if request.command == command else None
     with pytest.raises(Dead):
-        await set_up(wire, MOVED)
+        await set_up(wire, config)
     made.faults.clear()
 
 
@@ -52,11 +53,47 @@ async def test_one_that_was_not_begun_keeps_nobody_waiting(autojump_clock: objec
 
 async def test_one_that_was_done_and_not_proven_is_proven_by_the_next(autojump_clock: object) -> None:
     made = await set_up_router()
+    await dead_after(made, f"{ROUTES}/add", WIDER)
+    wire, new = Wire(made), held(made)
+    assert not (await set_up(wire, WIDER)).changed
+    assert (wire.changes(), undos(made), held(made)) == ([f"{SCHEDULERS}/remove"] * 2, [], new)
+
+
+async def test_a_new_endpoint_is_not_proven_by_asking_again(autojump_clock: object) -> None:
+    """Nobody knows any more whether both ends had forgotten where the other was."""
+    made = await set_up_router()
+    before = held(made)
     await dead_after(made, f"{PEERS}/set")
     await trio.sleep(REDIAL_S)
-    wire, new = Wire(made), held(made)
-    assert not (await set_up(wire, MOVED)).changed
-    assert (wire.changes(), undos(made), held(made)) == ([f"{SCHEDULERS}/remove"] * 2, [], new)
+    wire = Wire(made)
+    with pytest.raises(UndoPending):
+        await set_up(wire, MOVED)
+    assert wire.changes() == []
+    await trio.sleep(UNDO_S)
+    assert (held(made), undos(made)) == (before, [])
+
+
+async def test_an_undo_at_boot_that_is_left_alone_is_cleared_away(autojump_clock: object) -> None:
+    made = await set_up_router()
+    left = {"name": "opendesk-undo-1-boot", "start-time": "startup", "on-event": ":put 1", "comment": "opendesk"}
+    made.run(f"{SCHEDULERS}/add", left)
+    assert (await set_up(Wire(made), MOVED)).changed
+    assert undos(made) == []
+
+
+async def test_an_entry_of_another_with_the_name_of_ours_is_in_the_way_before_anything_is_sent(
+    autojump_clock: object,
+) -> None:
+    made = await set_up_router()
+    made.run(f"{SCHEDULERS}/add", {"name": redialling.NAME, "interval": "1d"})
+    wire, before = Wire(made), undos(made)
+    with pytest.raises(RowInTheWay, match="scheduler"):
+        await set_up(wire, MOVED)
+    assert (wire.changes(), undos(made)) == ([], before)
+    made.run(f"{SCHEDULERS}/add", {"name": "opendesk-undo-1", "interval": "1d"})
+    before = undos(made)
+    assert (await set_up(wire, WIDER)).changed
+    assert undos(made) == before
 
 
 async def test_an_undo_that_ran_before_it_was_disarmed_is_noticed(autojump_clock: object) -> None:

@@ -150,6 +150,8 @@ def test_what_was_done_last_is_taken_back_first() -> None:
     steps = minimal.plan(CONFIGS[0], {})
     parts = undo.program("opendesk-undo-1", steps).split("; ")
     assert [part.split()[1].lstrip("{") for part in parts[:-2]] == [step.menu for step in reversed(steps)]
-    assert parts[-2] == ':do {/system scheduler remove [find name="opendesk-undo-1-boot"]} on-error={}'
-    assert parts[-1] == '/system scheduler remove "opendesk-undo-1"'
-    assert undo.program("opendesk-undo-1-boot", ()).endswith('/system scheduler remove "opendesk-undo-1-boot"')
+    assert (
+        parts[-2] == ':do {/system scheduler remove [find name="opendesk-undo-1-boot" comment="opendesk"]} on-error={}'
+    )
+    assert parts[-1] == '/system scheduler remove [find name="opendesk-undo-1" comment="opendesk"]'
+    assert undo.program("opendesk-undo-1-boot", ()).endswith('[find name="opendesk-undo-1-boot" comment="opendesk"]')

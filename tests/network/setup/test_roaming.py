@@ -7,7 +7,7 @@ import trio
 
 from opendesk.network.routers.errors import RouterUnavailable
 from opendesk.network.routers.link import Api
-from opendesk.network.setup.errors import EndpointUnproven, TunnelLost
+from opendesk.network.setup.errors import EndpointUnproven, TunnelLost, UndoPending
 from opendesk.network.setup.script import ADDRESSES, PEERS
 from opendesk.network.setup.undo import UNDO_S
 from opendesk.simulators.routeros import Act, Router
@@ -109,3 +109,30 @@ async def test_who_gives_up_is_told_that_an_undo_is_armed_and_until_when(autojum
     with pytest.raises(RouterUnavailable) as told:
         await set_up(wire, WRONG, limit_s=1)
     assert "undo" not in str(told.value)
+
+
+async def test_one_that_the_vps_did_not_forget_for_is_not_proven_by_asking_again(autojump_clock: object) -> None:
+    made, wire = await set_up_router()
+    before, world = held(made), Roaming(made)
+    with pytest.raises(TunnelLost, match="forget"):
+        await set_up(wire, WRONG, forget=trio.sleep_forever)
+    await trio.sleep(30)
+    with pytest.raises(UndoPending):
+        await set_up(wire, WRONG, forget=world.forget)
+    await trio.sleep(UNDO_S)
+    assert (held(made), undos(made), made.is_cut_off()) == (before, [], False)
+
+
+async def test_another_router_at_the_address_in_the_tunnel_proves_nothing(autojump_clock: object) -> None:
+    """All of them may let the same user in."""
+    made, wire = await set_up_router()
+    before = held(made)
+    other = router()
+    elsewhere = Wire(other)
+    await set_up(elsewhere, tunnel_of(address="10.200.0.8/32"))
+    elsewhere.sent.clear()
+    with pytest.raises(TunnelLost, match="another router"):
+        await set_up(wire, tunnel_of(address="10.200.0.8/32"), prove=elsewhere.dial)
+    assert (elsewhere.changes(), len(undos(made))) == ([], 2)
+    await trio.sleep(UNDO_S)
+    assert (held(made), undos(made)) == (before, [])

@@ -7,10 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from opendesk.network.setup.script import ADDRESSES, MAX_LINE, PEERS, ROUTES, WIREGUARD, Tunnel, commands, key_lines
+from opendesk.network.setup.script import (
+    ADDRESSES,
+    FILTER,
+    MAX_LINE,
+    PEERS,
+    ROUTES,
+    WIREGUARD,
+    Tunnel,
+    commands,
+    key_lines,
+)
 from opendesk.simulators.routeros import HandClock, Router
 from opendesk.simulators.routeros.menus import MENUS
-from tests.network.setup.wires import OTHER_KEY, tunnel_of
+from tests.network.setup.wires import KEY, OTHER_KEY, tunnel_of
 
 OURS = (WIREGUARD, PEERS, ADDRESSES, ROUTES)
 NETWORKS = ("10.200.0.0/16", "10.9.0.0/24", "192.168.88.0/24", "172.16.0.0/12")
@@ -106,7 +116,13 @@ def test_lines_are_short_and_each_is_one(tunnel: Tunnel) -> None:
 def test_the_longest_line_is_short_enough() -> None:
     networks = tuple(f"10.{number + 100}.128.128/25" for number in range(8))
     longest = tunnel_of(
-        device_id='"' * 64, interface='"' * 32, vps_host="h" * 253, keepalive=65_535, allowed_ips=networks
+        device_id='"' * 64,
+        interface='"' * 32,
+        vps_host="h" * 253,
+        keepalive=65_535,
+        allowed_ips=networks,
+        vps_address="100.200.100.200",
+        api_port=65_535,
     )
     assert max(map(len, commands(longest))) <= MAX_LINE
 
@@ -134,14 +150,40 @@ def test_what_somebody_else_switched_off_stays_off_and_is_told() -> None:
 
 
 def test_the_line_for_the_firewall_is_there_and_is_none_until_a_person_makes_it_one() -> None:
-    [line] = [
-        line for line in commands(tunnel_of(vps_address="10.200.0.1", api_port=8730)) if "firewall/filter" in line
-    ]
-    assert line == (
-        "# /ip/firewall/filter add chain=input action=accept protocol=tcp dst-port=8730 "
-        'in-interface="wg-opendesk" src-address=10.200.0.1 place-before=0 comment="opendesk"'
-    )
+    lines = [line for line in commands(tunnel_of(vps_address="10.200.0.1", api_port=8730)) if "firewall/filter" in line]
+    assert [line[:6] for line in lines] == ["# :if "] * 2
+    assert all("dst-port=8730 src-address=10.200.0.1 " in line for line in lines)
     assert "src-address" not in "".join(commands(tunnel_of()))
+
+
+@pytest.mark.parametrize(
+    ("there", "at"),
+    [
+        ([], 0),
+        ([{"action": "fasttrack-connection", "dynamic": "yes"}], 1),
+        ([{"action": "jump", "dynamic": "yes"}, {"action": "drop"}], 1),
+        ([{"action": "accept"}, {"action": "drop"}], 0),
+    ],
+)
+def test_the_line_for_the_firewall_goes_before_the_first_rule_of_a_person(there: list[dict[str, str]], at: int) -> None:
+    router = pasted(commands(tunnel_of()))
+    for rule in there:
+        router.run(f"{FILTER}/add", {"chain": "input", **rule})
+    lines = [line for line in commands(tunnel_of()) if "firewall/filter" in line]
+    for _ in range(2):
+        router.paste([line.removeprefix("# ") for line in lines])
+        assert list(router.script_errors) == []
+        comments = [rule.get("comment") for rule in router.rows(FILTER)]
+        assert (comments.index("opendesk"), len(comments)) == (at, len(there) + 1)
+
+
+def test_what_somebody_else_made_in_the_place_of_ours_is_told() -> None:
+    router = Router(clock=HandClock())
+    router.run(f"{WIREGUARD}/add", {"name": "wg-opendesk"})
+    router.run(f"{PEERS}/add", {"interface": "wg-opendesk", "public-key": KEY})
+    router.run(f"{ADDRESSES}/add", {"interface": "wg-opendesk", "address": "10.200.0.9/16"})
+    told = [line for line in router.paste(commands(tunnel_of())) if line.startswith("IN THE WAY")]
+    assert [word in line for word, line in zip(("peer", "address"), told, strict=True)] == [True, True]
 
 
 @pytest.mark.parametrize(

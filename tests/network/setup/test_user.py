@@ -9,7 +9,7 @@ import pytest
 from opendesk.network.setup.apply import Applied, apply, pretended
 from opendesk.network.setup.errors import NotHeld, OwnUser, RouterRefused, RowInTheWay
 from opendesk.network.setup.script import ADDRESSES
-from opendesk.network.setup.user import DENIED, GRANTED, GROUP, GROUPS, NAME, USERS, TechnicalUser
+from opendesk.network.setup.user import DENIED, GRANTED, GROUP, GROUPS, NAME, USERS, TechnicalUser, plan
 from opendesk.settings.secret import Secret
 from opendesk.simulators.routeros import Act, Router
 from opendesk.simulators.routeros.values import POLICIES
@@ -141,3 +141,11 @@ async def test_the_tunnel_comes_first_and_a_conflict_of_either_stops_both(autoju
     made.run(f"{USERS}/remove", {"numbers": NAME})
     applied = await apply(Wire(made).dial, config=tunnel_of(), user=user_of(made), dry_run=False)
     assert [step.menu for step in applied.plan][-2:] == [GROUPS, USERS]
+
+
+@pytest.mark.parametrize(("there", "is_right"), [("10.200.0.1", True), ("10.200.0.1/32", True), ("10.200.0.2", False)])
+def test_where_it_may_log_in_from_is_compared_as_networks(there: str, *, is_right: bool) -> None:
+    user = evolve(user_of(Router()), address="10.200.0.1/32")
+    row = {".id": "*1", "name": user.name, "group": "opendesk", "address": there, "comment": "opendesk"}
+    group = {".id": "*2", "name": "opendesk", "policy": "api,read,write", "comment": "opendesk"}
+    assert (plan(user, [group], [row], logs_in=True) == ()) is is_right

@@ -67,6 +67,17 @@ async def test_a_router_is_made_to_hold_its_end_and_the_second_time_nothing_is_l
         assert (again["changed"], again["plan"]) == (False, [])
 
 
+async def test_the_tunnel_ip_of_another_is_refused_before_anything_is_sent(conninfo: str) -> None:
+    """All routers may let the same user in: the other would prove the change of this one."""
+    async with tunnelled(conninfo, aged_router()) as net:
+        await registered(net)
+        other = {"deviceId": "bus-2", "publicKey": key(2), "tunnelIp": "10.200.0.99", "allowedIps": ["10.200.0.99/32"]}
+        good(await net.call("/devices", other), 201)
+        wrong = {**APPLY, "config": {**CONFIG, "tunnelIp": "10.200.0.99"}}
+        assert refused(await net.call(APPLYING, wrong)) == (409, "TUNNEL_IP_TAKEN")
+        assert held(net) == []
+
+
 async def test_a_technical_user_is_made_and_its_password_is_masked(conninfo: str) -> None:
     asked = {**APPLY, "technicalUser": {"username": "tech", "password": "hush the technical one"}}
     async with tunnelled(conninfo, aged_router()) as net:

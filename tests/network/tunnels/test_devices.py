@@ -167,6 +167,14 @@ async def test_the_pool_gives_nobody_the_address_where_another_router_is_dialled
     assert (await put(conn, "d", 6, pool=POOL)).device.tunnel_ip == "10.200.0.4"
 
 
+async def test_nor_where_one_of_the_environments_is_dialled(conn: TrioConnection) -> None:
+    nodes = {"node": "10.200.0.2", "a": "10.200.0.3", "named": "gw.example"}
+    for name, expected in (("b", "10.200.0.4"), ("a", "10.200.0.3"), ("node", "10.200.0.2")):
+        new = NewDevice(id=name, public_key=key(ord(name[0])), allowed_ips=None, tunnel_ip=None)
+        made = await devices.put(conn, new, SEALER, dry_run=False, pool=POOL, dialled=nodes)
+        assert made.device.tunnel_ip == expected
+
+
 @given(st.lists(st.tuples(st.integers(0, 63), st.sampled_from([28, 30, 31, 32]))))
 def test_the_lowest_free_host_is_the_first_that_nothing_covers(held: list[tuple[int, int]]) -> None:
     pool = IPv4Network("10.9.0.0/26")

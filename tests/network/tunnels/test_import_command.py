@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 import pytest
 import trio
 
-from opendesk.cli import group, import_
+from opendesk.cli import group, import_, tunnel_wg
 from opendesk.network.hotspots import devices as hotspot_devices
 from opendesk.network.routers import registry
 from opendesk.network.routers.registry import NewRouter
@@ -19,6 +19,7 @@ from opendesk.network.tunnels.registry import bindings, devices
 from opendesk.network.tunnels.registry.device import NewDevice
 from opendesk.postgres.driver import TrioConnection
 from opendesk.settings.secret import Secret
+from opendesk.simulators.wireguard import SimulatedPeer, SimulatedWireguard
 from tests.network.tunnels.test_devices import key
 from tests.system.daemon import url_of
 
@@ -101,6 +102,19 @@ async def test_all_parts_of_an_entry_are_taken_over_and_again_nothing_changes(
 async def everything(conn: TrioConnection) -> list[Any]:
     tables = ("tunnel_devices", "tunnel_prefixes", "tunnel_keys", "tunnel_bindings", "routers", "hotspot_devices")
     return [await conn.fetch(f"SELECT t::text FROM {table} t ORDER BY 1") for table in tables]
+
+
+def test_a_peer_does_not_lose_its_preshared_key_without_a_word(take: Import, monkeypatch: pytest.MonkeyPatch) -> None:
+    wireguard = SimulatedWireguard()
+    wireguard.peers[key(2)] = SimulatedPeer(preshared_key=key(8))
+    monkeypatch.setattr(tunnel_wg, "run", wireguard.run)
+    result = take(DEVICES, "--json", WG_INTERFACE="wg0")
+    assert dict(outcomes(result)) == {"bus-7": "made", "bus-8": "skipped", "tokens 1": "made"}
+    assert "preshared key" in result.stdout
+    unseen = take(DEVICES, "--json")
+    assert dict(outcomes(unseen))["bus-8"] == "made"
+    assert unseen.stderr.count("opendesk tunnel plan") == 1
+    assert dict(outcomes(take(DEVICES, "--json", RELAY_DRY_RUN="1")))["bus-8"] == "made"
 
 
 def test_nothing_secret_is_shown(take: Import) -> None:

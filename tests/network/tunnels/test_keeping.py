@@ -1,6 +1,8 @@
 """What keeps an interface right through outages, other people's clocks, dead resolvers and many calls at once."""
 
 from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -9,12 +11,12 @@ from structlog.testing import capture_logs
 import trio
 
 from opendesk.network.tunnels.errors import DeviceNotFound, TunnelsOff, WireguardUnavailable
+from opendesk.network.tunnels.keeping import answering, wanted
 from opendesk.network.tunnels.keeping import keeper as keeping
-from opendesk.network.tunnels.keeping import wanted
 from opendesk.network.tunnels.registry import bindings, devices
 from opendesk.settings.secret import Secret
 from opendesk.simulators.wireguard import SimulatedWireguard
-from tests.network.tunnels.tunnelled import On, key, tunnels_on, until
+from tests.network.tunnels.tunnelled import PATIENCE_S, On, key, tunnels_on, until
 
 PSK = b64encode(bytes(range(32))).decode()
 IP = "10.200.0.2/32"
@@ -73,18 +75,46 @@ async def test_a_name_is_dialled_once_it_is_known_also_when_it_was_changed(conni
 async def test_an_endpoint_changed_just_before_a_daemon_died_is_dialled_by_the_next(
     conninfo: str, ago: str, dialled: str
 ) -> None:
+    wireguard = await changed_while_nobody_kept_it(conninfo, ago)
+    async with tunnels_on(conninfo, wireguard) as on:
+        await until(lambda: on.figures("opendesk_tunnel_passes_total") != {} and on.tunnels.registry.is_told)
+        await on.tunnels.settle({"a"})
+        assert wireguard.peers[key("a")].endpoint == dialled
+        wireguard.peers[key("a")].endpoint = "203.0.113.1:1"
+        on.tunnels.registry.tell_all()
+        await on.tunnels.pass_once(remove_unknown=False)
+        assert wireguard.peers[key("a")].endpoint == "203.0.113.1:1"
+
+
+async def changed_while_nobody_kept_it(conninfo: str, ago: str) -> SimulatedWireguard:
     async with tunnels_on(conninfo) as before:
         await before.put("a", IP, endpoint="192.0.2.1:1")
     before.wireguard.peers[key("a")].endpoint = "198.51.100.1:9"
-    async with tunnels_on(conninfo, before.wireguard, runs=False) as on:
-        await on.put("a", IP, endpoint="192.0.2.2:2", settles=False)
-        await on.sql(f"UPDATE tunnel_devices SET updated_at = now() - interval '{ago}' RETURNING 1")
-        await on.tunnels.pass_once(remove_unknown=False)
-        assert on.wireguard.peers[key("a")].endpoint == dialled
-        on.wireguard.peers[key("a")].endpoint = "203.0.113.1:1"
-        on.tunnels.registry.tell_all()
-        await on.tunnels.pass_once(remove_unknown=False)
-        assert on.wireguard.peers[key("a")].endpoint == "203.0.113.1:1"
+    async with tunnels_on(conninfo, has_wg=False) as off:
+        await off.put("a", IP, endpoint="192.0.2.2:2", settles=False)
+        await off.put("a", IP, meta={"n": 1}, settles=False)
+        await off.sql(
+            f"UPDATE tunnel_devices SET endpoint_changed_at = endpoint_changed_at - interval '{ago}' RETURNING 1"
+        )
+    return before.wireguard
+
+
+async def test_a_command_dials_nobody_who_roams(conninfo: str) -> None:
+    wireguard = await changed_while_nobody_kept_it(conninfo, "1 minute")
+    async with tunnels_on(conninfo, wireguard, runs=False) as on:
+        report = await on.tunnels.pass_once(remove_unknown=False)
+        assert (report.found.changes, wireguard.peers[key("a")].endpoint) == ((), "198.51.100.1:9")
+
+
+async def test_what_else_was_changed_dials_nobody(conninfo: str) -> None:
+    async with tunnels_on(conninfo) as before:
+        await before.put("a", IP, endpoint="192.0.2.1:1")
+        await before.put("a", IP, endpoint="192.0.2.1:1", keepalive=7, meta={"n": 1})
+    before.wireguard.peers[key("a")].endpoint = "198.51.100.1:9"
+    async with tunnels_on(conninfo, before.wireguard) as on:
+        await until(lambda: on.figures("opendesk_tunnel_passes_total") != {} and on.tunnels.registry.is_told)
+        await on.tunnels.settle({"a"})
+        assert on.wireguard.peers[key("a")].endpoint == "198.51.100.1:9"
 
 
 # ---- an endpoint that is forgotten
@@ -274,6 +304,59 @@ async def test_drift_is_mended_while_the_database_is_away(conninfo: str, monkeyp
         assert {line["kind"] for line in named(logs, "tunnel.drift")} == {"missing", "removed"}
 
 
+@asynccontextmanager
+async def mute() -> AsyncIterator[None]:
+    await trio.Event().wait()  # which nobody sets
+    yield
+
+
+@pytest.mark.parametrize("step", ["read", "strangers", "claim", "bury", "rotation", "bindings"])
+async def test_a_database_that_says_nothing_keeps_no_pass(
+    conninfo: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with tunnels_on(conninfo, runs=False) as on:
+        await on.put("a", IP)
+        await on.put("gone", "10.200.0.9/32")
+        await on.put("b", "10.200.0.3/32")
+        on.tunnels.registry.is_told = True
+        if step == "bury":
+            await on.remove("gone")
+        if step == "rotation":
+            await on.put("b", public_key=key("next"))
+        on.wireguard.remove(key("a"))
+        if step == "claim":
+            on.wireguard.add(key("stranger"))
+            await on.tunnels.pass_once(remove_unknown=False)
+            on.wireguard.remove(key("a"))
+        monkeypatch.setattr(answering, "ANSWER_S", 0.05)
+        monkeypatch.setattr(on.pool, "connection", mute)
+        if step == "read":
+            on.tunnels.registry.tell(["a"])
+        if step == "strangers":
+            on.wireguard.add(key("other"))
+        if step == "rotation":
+            on.wireguard.handshake(key("next"), int(on.now()) + 5)
+        with trio.fail_after(PATIENCE_S):
+            report = await on.tunnels.pass_once(remove_unknown=step == "claim")
+        assert (report.fault is None) == (step == "bindings")
+        assert key("a") in on.held()
+
+
+async def test_the_service_mends_drift_while_the_database_says_nothing(
+    conninfo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "RETRY_S", 0.02)
+    monkeypatch.setattr(answering, "ANSWER_S", 0.05)
+    async with tunnels_on(conninfo, interval_s=0.05) as on:
+        await on.put("a", IP)
+        monkeypatch.setattr(on.pool, "connection", mute)
+        with capture_logs() as logs:
+            on.tunnels.registry.tell_all()
+            await until(lambda: bool(named(logs, "tunnel.database_away")))
+            on.wireguard.remove(key("a"))
+            await until(lambda: on.held() == {key("a"): [IP]})
+
+
 async def test_bindings_that_can_not_be_made_stop_nothing(conninfo: str) -> None:
     async with tunnels_on(conninfo, runs=False) as on:
         await on.put("a", tunnel_ip="10.200.0.2", settles=False)
@@ -288,7 +371,47 @@ async def test_bindings_that_can_not_be_made_stop_nothing(conninfo: str) -> None
             assert await bindings.keys(conn, dry_run=False) == frozenset()
 
 
+# ---- tombstones
+
+
+async def test_of_tombstones_those_of_who_changed_are_read(conninfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def all_of_them(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    async with tunnels_on(conninfo, runs=False) as on:
+        for name, ip in (("a", "10.200.0.2/32"), ("b", "10.200.0.3/32"), ("c", "10.200.0.4/32")):
+            await on.put(name, ip)
+        registry = on.tunnels.registry
+        monkeypatch.setattr(devices, "tombstones", all_of_them)
+        for name in ("a", "b", "c"):
+            await on.remove(name)
+        assert registry.tombstones == {key("a"): "a", key("b"): "b", key("c"): "c"}
+        await on.put("other", IP, public_key=key("a"))  # took it over
+        assert registry.tombstones == {key("b"): "b", key("c"): "c"}
+        await on.sql("DELETE FROM tunnel_keys WHERE removed_at IS NOT NULL RETURNING 1")  # buried by others
+        await on.tunnels.settle({"b"})
+        assert registry.tombstones == {key("c"): "c"}
+        await on.tunnels.settle((), [key("c")])
+        assert registry.tombstones == {}
+        await on.sql(f"INSERT INTO tunnel_keys VALUES (false, '{key('x')}', NULL, now()) RETURNING 1")
+        await on.tunnels.settle((), [key("x")])
+        assert registry.tombstones == {key("x"): None}
+
+
 # ---- theft
+
+
+async def test_addresses_of_a_device_that_can_not_be_put_are_taken_back_too(conninfo: str) -> None:
+    async with tunnels_on(conninfo, runs=False) as on:
+        await on.put("a", "10.50.0.0/24", preshared_key=Secret(PSK))
+        await on.sql("UPDATE tunnel_devices SET preshared_key_sealed = 'damaged' RETURNING 1")
+        on.wireguard.add(key("a"), "10.50.0.0/24", "10.50.0.128/25")
+        on.wireguard.add(key("thief"), "10.50.0.7/32", "10.60.0.0/24")
+        on.wireguard.add(key("same"), "10.50.0.0/24")
+        on.tunnels.registry.tell_all()
+        report = await on.tunnels.pass_once(remove_unknown=False)
+        assert on.held() == {key("a"): ["10.50.0.128/25"], key("thief"): ["10.60.0.0/24"], key("same"): []}
+        assert report.left.changes == ()
 
 
 async def test_a_part_of_an_address_is_taken_back_from_peers_that_are_not_registered(conninfo: str) -> None:

@@ -98,6 +98,7 @@ class Both:
     async def bind(self, public_key: str, name: str) -> None:
         await bindings.bind(self.conn, public_key, name, "10.77.7.7", dry_run=False)
         self.model.bindings[public_key] = (name, "10.77.7.7")
+        self.model.tombstones.discard(public_key)
 
     async def compare(self) -> None:
         found = await devices.portion(self.conn, 0, 100, dry_run=False)

@@ -22,7 +22,8 @@ from opendesk.network.tunnels.api.applying_once import alone
 from opendesk.network.tunnels.api.requests import TechnicalUserAsked
 from opendesk.network.tunnels.api.vps import host_and_port
 from opendesk.network.tunnels.api.whence import source_of
-from opendesk.network.tunnels.registry import bindings, devices
+from opendesk.network.tunnels.errors import TunnelIpTaken
+from opendesk.network.tunnels.registry import bindings, devices, routers, stored
 from opendesk.network.tunnels.registry.bindings import Binding
 from opendesk.network.tunnels.registry.device import covers
 from opendesk.network.tunnels.registry.pool import own_address
@@ -84,12 +85,13 @@ class SettingUp:
         *,
         only_plan: bool = False,
     ) -> Applied:
-        """Raise RouterNotFound, RouterUnavailable, ApplyInProgress, or what the setup refuses.
+        """Raise RouterNotFound, TunnelIpTaken, RouterUnavailable, ApplyInProgress, or what the setup refuses.
 
         A change that is cut off is taken back by the router itself, unless all of it was done.
         """
         async with self._pool.connection() as conn:
             spec = await registry.find(conn, self._settings, router_id)
+            await self._check_own(conn, spec, config.ip)
             ways = await self._ways(conn, spec, config)
         if self.dry_run:
             return pretended(config, self._technical(ways, user))
@@ -120,6 +122,15 @@ class SettingUp:
             bare = registry.spec_of_node(node, self._settings)
             (found,) = await registry.through_tunnels(conn, self._settings, [bare])
         return found
+
+    async def _check_own(self, conn: TrioConnection, spec: RouterSpec, ip: str) -> None:
+        """Another router there would be taken for this one. Raise TunnelIpTaken."""
+        other = await stored.other_at(conn, ip, spec.id, dry_run=self.dry_run)
+        if other is not None:
+            raise TunnelIpTaken(f"{ip} is the tunnel IP of device {other}", members={"deviceId": other})
+        if spec.host != ip:
+            nodes = self._settings.mikrotik_nodes
+            await routers.check_alone(conn, spec.id, ip, nodes, dry_run=self.dry_run)
 
     async def _ways(self, conn: TrioConnection, spec: RouterSpec, config: Tunnel) -> "_Ways":
         there = evolve(spec, host=config.ip, is_tunnelled=False, interface=None)

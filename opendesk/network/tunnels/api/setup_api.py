@@ -92,6 +92,7 @@ class Setup:
 
 
 _ON_THE_ROUTER = (
+    errors.TunnelIpTaken,
     RouterUnavailable,
     ApplyInProgress,
     setup_errors.RouterRefused,

@@ -52,7 +52,8 @@ class Drifts:
             return key not in self._unknown
         if drift.kind is Kind.REMOVED:
             return key in self._removed
-        return key not in self._wrong and self._right.get(key) == desired.peers[key]
+        want = desired.peers.get(key)  # none of a device that is left as it is: of that it isn't known what was right
+        return key not in self._wrong and want is not None and self._right.get(key) == want
 
     def _tell_unknown(self, plan: Plan, *, removes_unknown: bool) -> None:
         self._figures.unknown_are(len(plan.unknown))

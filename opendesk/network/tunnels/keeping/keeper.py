@@ -1,6 +1,7 @@
 """Keeps one interface as the registry has it: at once after a change, and every so often, since others may change it too."""
 
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import nullcontext
 import math
 from typing import Final
 
@@ -11,6 +12,7 @@ import trio
 
 from opendesk.network.tunnels.errors import DeviceNotFound, WireguardUnavailable
 from opendesk.network.tunnels.figures import CHANGED, DATABASE_AWAY, NOT_HELD, RIGHT, UNREADABLE, TunnelFigures
+from opendesk.network.tunnels.keeping.answering import answered
 from opendesk.network.tunnels.keeping.passing import BURIED_AFTER_S, How, Passes, Report, due, touched_part
 from opendesk.network.tunnels.keeping.rounds import Rounds
 from opendesk.network.tunnels.keeping.sight import Sight
@@ -75,10 +77,9 @@ class Keeper:
 
     async def settle(self, ids: Collection[str], keys: Collection[str] = ()) -> None:
         """Until a pass that began after this was called has seen these devices' peers as they should be, and these keys gone if they are to go.
-
         Raise WireguardUnavailable.
         """
-        self.registry.tell(ids)
+        self.registry.tell(ids, keys)
         self._hurried.update(ids)
         self._hurried_keys.update(keys)
         members = {"deviceId": next(iter(ids))} if len(ids) == 1 else None
@@ -179,6 +180,7 @@ class Keeper:
     # ---- running
 
     async def run(self, connect: Callable[[], Awaitable[TrioConnection]]) -> None:
+        self.registry.redial_lately()
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._hear, connect)
@@ -238,7 +240,8 @@ class Keeper:
     async def _refreshed(self) -> str | None:
         """Why not; the interface is kept by what was read before."""
         try:
-            await self.registry.refresh()
+            with answered() if self.registry.is_read else nullcontext():
+                await self.registry.refresh()
         except AWAY as error:
             if not self.registry.is_read:
                 raise

@@ -1,10 +1,10 @@
 """What a row of the registry asks of the interface."""
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from opendesk.network.routers.errors import CannotOpen, SealingUnavailable
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels.keeping.plan import Wanted
+from opendesk.network.tunnels.keeping.plan import Left, Wanted
 from opendesk.network.tunnels.registry.device import Device, preshared_key_of
 from opendesk.network.wireguard.endpoints import is_name
 
@@ -23,8 +23,10 @@ class Known:
     next_since_unix: float | None
     proves_since_unix: float | None
     tunnel_ip: str | None
+    allowed_ips: tuple[str, ...]  # which are its own with a fault, too
     peers: tuple[Wanted, ...]  # by the present key, and the next one
     name: str | None
+    undialled: tuple[Wanted, ...]  # the same peers where there is a name, without it
     fault: str | None
     sealed: tuple[bytes | None, bytes | None] = field(repr=False)
 
@@ -45,7 +47,10 @@ def known_of(row: Device, sealer: Sealer, before: Known | None, now_unix: float)
     since = None if row.next_since is None else row.next_since.timestamp()
     proves = _proves_since(row.next_public_key, since, before, now_unix)
     name = row.endpoint if is_name(row.endpoint) else None
-    made = Known(row.id, row.public_key, row.next_public_key, since, proves, row.tunnel_ip, peers, name, fault, sealed)
+    undialled = () if name is None else tuple(evolve(peer, endpoint=None) for peer in peers)
+    made = Known(
+        row.id, row.public_key, row.next_public_key, since, proves, row.tunnel_ip, row.allowed_ips, peers, name, undialled, fault, sealed
+    )  # fmt: skip
     return before if before is not None and made == before else made
 
 
@@ -81,6 +86,11 @@ def _peers(row: Device, preshared_keys: tuple[str | None, str | None]) -> tuple[
         return (present,)
     # Its allowed IPs come when it has proven itself.
     return present, Wanted(row.next_public_key, (), row.keepalive, row.endpoint, preshared_keys[1], row.id)
+
+
+def left_of(one: Known) -> tuple[Left, ...]:
+    """Its peers, which can't be put: the present key has its addresses."""
+    return tuple(Left(key, one.allowed_ips if key == one.public_key else (), one.id) for key in one.keys)
 
 
 def redialled(one: Known, before: Known | None) -> set[str]:

@@ -1,6 +1,7 @@
 """One pass: what the interface holds against what the registry asks of it, until it is so."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Final, TypeVar
 
@@ -10,6 +11,7 @@ import structlog
 import trio
 
 from opendesk.network.tunnels.keeping import rotation
+from opendesk.network.tunnels.keeping.answering import answered
 from opendesk.network.tunnels.keeping.applying import Applying
 from opendesk.network.tunnels.keeping.drifts import Drifts
 from opendesk.network.tunnels.keeping.known import Known
@@ -38,7 +40,7 @@ BURIED_AFTER_S: Final = 2.0 * SET_S
 class How:
     """`most` is an operator's word on how many unknown peers may go; without it they go so seldom that somebody can notice.
 
-    A full pass also makes the bindings that are missing.
+    A full pass also makes the bindings that are missing, and buries tombstones, of which there may be ten thousand.
     """
 
     is_full: bool = True
@@ -102,14 +104,16 @@ class Passes:
         stirred = self._registry.take_stirred()
         self._drifts.found(found.desired, found.plan, stirred=stirred, removes_unknown=removes)
         report = await self._converged(interface, found)
-        await self._tried(partial(self._bury, tombstones, report.interface))
         if how.is_full:
+            await self._tried(partial(self._bury, tombstones, report.interface))
             await self._make_missing_bindings()
         return evolve(report, fault=self._fault, is_too_soon=may_remove is False)
 
     async def _refresh(self, read: Callable[[], Awaitable[None]]) -> None:
+        """What was never read is waited for: there is nothing else to go by."""
         try:
-            await read()
+            with answered() if self._registry.is_read else nullcontext():
+                await read()
         except AWAY as error:
             if not self._registry.is_read:
                 raise
@@ -119,7 +123,8 @@ class Passes:
         """What a pass does without where the database is away; then None."""
         if self._fault is None:
             try:
-                return await work()
+                with answered():
+                    return await work()
             except AWAY as error:
                 self._fault = repr(error)
         return None
@@ -176,8 +181,9 @@ class Passes:
         if self._fault is not None:
             return
         try:
-            async with self._pool.connection() as conn:
-                made = await bindings.make_missing(conn, dry_run=False)
+            with answered():
+                async with self._pool.connection() as conn:
+                    made = await bindings.make_missing(conn, dry_run=False)
         except psycopg.Error as error:
             fault = str(error).partition("\n")[0]  # what follows names the row
             if fault != self._bindings_fault:

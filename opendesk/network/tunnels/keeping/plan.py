@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from enum import Enum
 from functools import cached_property
+from itertools import chain
 from typing import Final
 
 from attrs import field, frozen
@@ -44,18 +45,37 @@ class Wanted:
 
 
 @frozen
+class Left:
+    """A device's peer that can't be put."""
+
+    public_key: str
+    allowed_ips: tuple[str, ...]
+    device_id: str
+
+
+@frozen
 class Desired:
-    """What the registry says of keys. `bound` ones are known, and left as they are; `redial` are those whose endpoint was changed there."""
+    """What the registry says of keys. `bound` ones are known, and left as they are; `redial` are those whose endpoint was changed there.
+
+    `left` are the bound ones of devices, by key: nobody else may have their prefixes.
+    """
 
     peers: Mapping[str, Wanted]
     removed: frozenset[str] = frozenset()
     bound: frozenset[str] = frozenset()
     redial: frozenset[str] = frozenset()
+    left: Mapping[str, Left] = field(factory=dict)
 
     @cached_property
     def owners(self) -> Owners:
         """Made once, and only if there are peers that aren't registered."""
-        return Owners.of((prefix, one.public_key) for one in self.peers.values() for prefix in one.allowed_ips)
+        holders: Iterator[Wanted | Left] = chain(self.peers.values(), self.left.values())
+        return Owners.of((prefix, one.public_key) for one in holders for prefix in one.allowed_ips)
+
+    def is_of(self, key: str, owner: str) -> bool:
+        """Whether this key, which isn't to be put, is one of the owner's device, which is left as it is."""
+        mine, whose = self.left.get(key), self.left.get(owner)
+        return mine is not None and whose is not None and mine.device_id == whose.device_id
 
 
 @frozen
@@ -124,17 +144,22 @@ def planning(
 
 
 def _stolen(desired: Desired, thief: Peer) -> Generator[None, None, Plan]:
-    """What a peer that isn't registered has of ours goes from it, as the same prefix would. The same one needs nothing: its owner's put takes it."""
+    """What a peer that isn't registered has of ours goes from it, as the same prefix would.
+
+    The same one needs nothing where its owner is put: that takes it.
+    """
     kept: list[str] = []
     drift: list[Drift] = []
     for prefixes in _portions(thief.allowed_ips):
         yield
         for prefix in prefixes:
-            if (owned := desired.owners.around(prefix)) is None:
+            owned = desired.owners.around(prefix)
+            if owned is None or desired.is_of(thief.public_key, owned.public_key):
                 kept.append(prefix)
-            elif owned.prefix != prefix:
-                detail = f"{prefix}, a part of {owned.prefix}, is at {thief.public_key}"
-                whose = desired.peers[owned.public_key]
+            elif owned.prefix != prefix or owned.public_key in desired.left:
+                part = "" if owned.prefix == prefix else f", a part of {owned.prefix},"
+                detail = f"{prefix}{part} is at {thief.public_key}"
+                whose = desired.peers.get(owned.public_key) or desired.left[owned.public_key]
                 drift.append(Drift(Kind.STOLEN, owned.public_key, whose.device_id, detail))
     changes = (Put(thief.public_key, tuple(kept), thief.keepalive),) if drift else ()
     return Plan(changes, tuple(drift), (), 0)

@@ -10,7 +10,8 @@ import structlog
 import trio
 
 from opendesk.network.routers.sealing import Sealer
-from opendesk.network.tunnels.keeping.known import Known, known_of, redialled
+from opendesk.network.tunnels.keeping.dialling import Dialling
+from opendesk.network.tunnels.keeping.known import Known, known_of, left_of, redialled
 from opendesk.network.tunnels.keeping.plan import Desired, Wanted
 from opendesk.network.tunnels.registry import bindings, devices
 from opendesk.network.tunnels.registry.device import Device
@@ -28,7 +29,7 @@ OPENED_AT_ONCE: Final = 200
 TOLD_MAX: Final = 1_000
 # The database tells of changes; this is for what got lost.
 READ_ALL_S: Final = 600.0
-# What was changed so short a time before all was read for the first time, a daemon that died may not have set any more.
+# An endpoint that was changed so short a time before a daemon begins, one that died may not have set any more.
 REDIALLED_S: Final = 600.0
 # How long a router has to dial by itself: as long as one that was changed takes until it undoes that.
 FORGOTTEN_S: Final = 300.0
@@ -54,27 +55,38 @@ class Registry:
     _settled: int = 0
     _bound: frozenset[str] = frozenset()
     _told: set[str] = field(factory=set)
+    _told_keys: set[str] = field(factory=set)
+    _redials_lately: bool = False
     _read_all: bool = True
-    _reread_keys: bool = True
     _read_all_at_s: float = 0.0
     _redial: frozenset[str] = frozenset()
     _forgotten_s: dict[str, float] = field(factory=dict)  # keys, and until when
     _stirred: set[str] = field(factory=set)  # keys that changed, which are bounded as devices are
     _desired: Desired | None = None
+    _dialling: Dialling = field(init=False)
     _reading: trio.Lock = field(factory=trio.Lock)
+
+    def __attrs_post_init__(self) -> None:
+        self._dialling = Dialling(self._names)
 
     # ---- told
 
-    def tell(self, ids: Iterable[str]) -> None:
-        """These may have changed. An empty one is what no device has: a binding, the tombstone of a key that was nobody's."""
+    def tell(self, ids: Iterable[str], keys: Iterable[str] = ()) -> None:
+        """These may have changed, or be tombstones. An empty id is what no device has: a binding, the tombstone of a key that was nobody's."""
         self._told.update(ids)
-        self._reread_keys = True
-        if len(self._told) > TOLD_MAX:
+        self._told_keys.update(keys)
+        if len(self._told) + len(self._told_keys) > TOLD_MAX:
             self.tell_all()
 
     def tell_all(self) -> None:
         self._told.clear()
+        self._told_keys.clear()
         self._read_all = True
+
+    def redial_lately(self) -> None:
+        """For the daemon that keeps the interface from now on: who was to be dialled elsewhere a moment ago may not have been."""
+        self._redials_lately = True
+        self.tell_all()
 
     # ---- read
 
@@ -84,7 +96,7 @@ class Registry:
             self._remember()
             if self._read_all or trio.current_time() >= self._read_all_at_s:
                 await self._refresh_all()
-            elif self._told or self._reread_keys:
+            elif self._told or self._told_keys:
                 await self._refresh_told()
 
     async def refresh_all(self) -> None:
@@ -98,8 +110,9 @@ class Registry:
         await self.refresh()
 
     async def _refresh_all(self) -> None:
-        self._read_all = self._reread_keys = False
+        self._read_all = False
         self._told.clear()
+        self._told_keys.clear()
         try:
             known: dict[str, Known] = {}
             async with self._pool.connection() as conn:
@@ -112,32 +125,50 @@ class Registry:
         except BaseException:  # cancelled, too
             self._read_all = True
             raise
-        self._take(known, self.known.keys() - known.keys(), lately=lately)
+        self._take(known, self.known.keys() - known.keys(), lately=lately or frozenset())
         self.is_read = True
+        self._redials_lately &= lately is None
         self._read_all_at_s = trio.current_time() + READ_ALL_S
 
     async def _refresh_told(self) -> None:
-        told, self._told, self._reread_keys = self._told, set(), False
+        told, self._told = self._told, set()
+        keys, self._told_keys = self._told_keys, set()
         ids = sorted(told - {""})
         try:
             async with self._pool.connection() as conn:
                 rows = await devices.some(conn, ids, dry_run=self._dry_run) if ids else ()
                 known = await self._understood(rows)
-                await self._read_keys(conn, with_bound="" in told)
+                if "" in told:
+                    await self._read_keys(conn)
+                else:
+                    await self._read_tombstones_of(
+                        conn, told, keys | {key for one in known.values() for key in one.keys}
+                    )
         except BaseException:
             self._told |= told
-            self._reread_keys = True
+            self._told_keys |= keys
             raise
         self._take(known, told & (self.known.keys() - known.keys()))
 
-    async def _changed_lately(self, conn: TrioConnection) -> frozenset[str]:
-        return frozenset() if self.is_read else await devices.changed_lately(conn, REDIALLED_S, dry_run=self._dry_run)
+    async def _changed_lately(self, conn: TrioConnection) -> AbstractSet[str] | None:
+        if not self._redials_lately:
+            return None
+        return await devices.changed_lately(conn, REDIALLED_S, dry_run=self._dry_run)
 
-    async def _read_keys(self, conn: TrioConnection, *, with_bound: bool = True) -> None:
+    async def _read_keys(self, conn: TrioConnection) -> None:
         """After the devices: one that was removed meanwhile must not be taken for one that nobody asked for."""
-        tombstones, bound = await devices.tombstones(conn, dry_run=self._dry_run), self._bound
-        if with_bound:
-            bound = await bindings.keys(conn, dry_run=self._dry_run)
+        tombstones = await devices.tombstones(conn, dry_run=self._dry_run)
+        self._take_keys(tombstones, await bindings.keys(conn, dry_run=self._dry_run))
+
+    async def _read_tombstones_of(self, conn: TrioConnection, ids: AbstractSet[str], keys: AbstractSet[str]) -> None:
+        """The same, where there may be ten thousand others. A key that a device of these took over is no tombstone any more."""
+        found = await devices.tombstones_of(conn, ids, keys, dry_run=self._dry_run)
+        before = {key: whose for key, whose in self.tombstones.items() if whose in ids or key in keys}
+        if found != before:
+            others = {key: whose for key, whose in self.tombstones.items() if key not in before}
+            self._take_keys(others | dict(found), self._bound)
+
+    def _take_keys(self, tombstones: Mapping[str, str | None], bound: frozenset[str]) -> None:
         if (tombstones, bound) != (self.tombstones, self._bound):
             self.version += bool(tombstones.keys() - self.tombstones.keys())
             self._stirred |= tombstones.keys() ^ self.tombstones.keys()
@@ -155,7 +186,7 @@ class Registry:
         """At once: nobody sees half of it."""
         changed = [one for device_id, one in known.items() if one is not self.known.get(device_id)]
         self._redial |= {key for one in changed for key in redialled(one, self.known.get(one.id))}
-        self._redial |= {one.public_key for one in changed if one.id in lately}
+        self._redial |= {one.public_key for one in known.values() if one.id in lately}
         for one in changed:
             if one.fault is not None and (self.known.get(one.id) is None or self.known[one.id].fault != one.fault):
                 log.error("tunnel.device_left_as_it_is", device=one.id, error=one.fault)
@@ -164,13 +195,9 @@ class Registry:
         lost = [found for device_id in list(gone) if (found := self.known.pop(device_id, None)) is not None]
         if stirred := [*before, *changed, *lost]:
             self._stirred.update(key for one in stirred for key in one.keys)
-            self._look_up_names(stirred)
+            self._dialling.are(self.known.values(), stirred)
             self._desired = None
             self.touch()
-
-    def _look_up_names(self, stirred: Iterable[Known]) -> None:
-        if self._names is not None and any(one.name is not None for one in stirred):
-            self._names.want({one.name for one in self.known.values() if one.name is not None})
 
     # ---- told on
 
@@ -191,10 +218,15 @@ class Registry:
         """What the interface is to hold."""
         if self._desired is None:
             peers = self._peers(self.known.values())
-            left = {key for one in self.known.values() if one.fault is not None for key in one.keys}
+            left = {
+                one.public_key: one
+                for known in self.known.values()
+                if known.fault is not None
+                for one in left_of(known)
+            }
             self._redial &= peers.keys()
-            removed, bound = frozenset(self.tombstones), self._bound | left
-            self._desired = Desired(peers, removed, bound, self._redial_of(peers))
+            removed, bound = frozenset(self.tombstones), self._bound | left.keys()
+            self._desired = Desired(peers, removed, bound, self._redial_of(peers), left)
         return self._desired
 
     def desired_of(self, ids: Collection[str], keys: Collection[str] = ()) -> Desired:
@@ -204,11 +236,7 @@ class Registry:
         return Desired(peers, removed, redial=self._redial_of(peers))
 
     def _peers(self, known: Collection[Known]) -> Mapping[str, Wanted]:
-        """To be dialled at addresses: where none is known yet, nowhere."""
-        peers = {peer.public_key: peer for one in known for peer in one.peers}
-        if self._names is not None:
-            for key in [key for one in known if one.name is not None for key in one.keys]:
-                peers[key] = evolve(peers[key], endpoint=self._names.address(peers[key].endpoint))
+        peers = self._dialling.peers(known)
         for key in self._forgotten_s.keys() & peers.keys():
             peers[key] = evolve(peers[key], endpoint=None)
         return peers

@@ -22,9 +22,12 @@ _BIND: Final = f"""
      WHERE (b.device_id, b.mikrotik_ip) IS DISTINCT FROM (excluded.device_id, excluded.mikrotik_ip)
 """
 # Whoever binds a key knows it: it isn't to go any more.
-_SPARE: Final = (
-    "DELETE FROM tunnel_keys WHERE dry_run = %(dry_run)s AND public_key = %(public_key)s AND removed_at IS NOT NULL"
-)
+_SPARE: Final = """
+    WITH spared AS (
+        DELETE FROM tunnel_keys WHERE dry_run = %(dry_run)s AND public_key = %(public_key)s AND removed_at IS NOT NULL RETURNING public_key
+    )
+    SELECT pg_notify('opendesk_tunnels', '') FROM spared
+"""
 _FIND: Final = f"SELECT {_COLUMNS} FROM tunnel_bindings WHERE dry_run = %(dry_run)s AND public_key = %(public_key)s"
 _LIST: Final = (
     f"SELECT {_COLUMNS} FROM tunnel_bindings WHERE dry_run = %(dry_run)s ORDER BY public_key LIMIT {BINDINGS_MAX}"

@@ -44,12 +44,14 @@ from opendesk.network.tunnels.registry.stored import (
     some,
     take_turn,
     tombstones,
+    tombstones_of,
 )
 from opendesk.postgres.driver import TrioConnection
 
 __all__ = [
     "CHANNEL", "DEVICES_MAX", "Device", "NewDevice", "Outcome", "Registered", "bury", "cancel_rotation", "changed_lately",
     "complete_rotation", "expire_rotations", "find_key", "get", "page", "portion", "put", "remove", "remove_key", "some", "tombstones",
+    "tombstones_of",
 ]  # fmt: skip
 
 _KNOWN: Final = f"""
@@ -86,7 +88,8 @@ _CHANGE: Final = f"""
            next_since = CASE WHEN next_public_key = %(next_public_key)s THEN next_since
                              WHEN %(next_public_key)s::text IS NOT NULL THEN now() END,
            tunnel_ip = %(tunnel_ip)s, allowed_ips = %(allowed_ips)s::cidr[], endpoint = %(endpoint)s, keepalive = %(keepalive)s,
-           meta = %(meta)s::jsonb, updated_at = now()
+           meta = %(meta)s::jsonb, updated_at = now(),
+           endpoint_changed_at = CASE WHEN endpoint IS DISTINCT FROM %(endpoint)s THEN now() ELSE endpoint_changed_at END
      WHERE dry_run = %(dry_run)s AND id = %(id)s
     RETURNING {COLUMNS}
 """
@@ -101,11 +104,12 @@ _CONDEMN: Final = """
 
 async def put(
     conn: TrioConnection, new: NewDevice, sealer: Sealer, *, dry_run: bool, pool: Network | None = None, allocate: bool = True,
-    own_key: str | None = None,
+    own_key: str | None = None, dialled: Mapping[str, str] = {},
 ) -> Registered:  # fmt: skip
     """Register a device, or change it; within the caller's transaction if there is one, at READ COMMITTED and as its first step.
 
-    With a pool nobody gets the VPS's own address, and a device without a tunnel IP gets one, unless `allocate` is false. `own_key` is the interface's: `wg` makes no peer of it, and says nothing. Raise
+    With a pool nobody gets the VPS's own address, and a device without a tunnel IP gets one, unless `allocate` is false. `own_key` is the interface's: `wg` makes no peer of it, and says nothing. `dialled` are hosts of routers
+    that are in no table, by their ids: the pool gives nobody else these. Raise
     AllowedIpsTaken, TunnelIpTaken, PublicKeyTaken, RotationChangesMore, PoolExhausted, TooManyDevices, SealingUnavailable, Misfit.
     """
     checked_meta(new.meta)
@@ -116,7 +120,7 @@ async def put(
         old = await _known(conn, new, dry_run=dry_run)
         tunnel_ip = new.tunnel_ip or (None if old is None else old.tunnel_ip)
         if tunnel_ip is None and pool is not None and allocate:
-            tunnel_ip = await free_ip(conn, pool, new.id, dry_run=dry_run)
+            tunnel_ip = await free_ip(conn, pool, new.id, dry_run=dry_run, dialled=dialled)
         new = evolve(new, tunnel_ip=tunnel_ip, allowed_ips=addresses(new, old, tunnel_ip))
         if old is not None and new.public_key != old.public_key:
             _check_only_key(new, old)

@@ -23,6 +23,9 @@ COLUMNS: Final = """
 # "tunl" in ASCII, so that it is nobody else's, and the realm.
 _LOCK: Final = "SELECT pg_advisory_xact_lock(1953852012, %(dry_run)s::boolean::integer)"
 _SOME: Final = f"SELECT {COLUMNS} FROM tunnel_devices WHERE dry_run = %(dry_run)s AND id = ANY (%(ids)s)"
+_OTHER_AT: Final = (
+    "SELECT id FROM tunnel_devices WHERE dry_run = %(dry_run)s AND tunnel_ip = %(tunnel_ip)s::inet AND id <> %(id)s"
+)
 _OF_KEY: Final = f"""
     SELECT {COLUMNS} FROM tunnel_devices
      WHERE dry_run = %(dry_run)s AND (public_key = %(public_key)s OR next_public_key = %(public_key)s)
@@ -35,13 +38,20 @@ _PAGE: Final = f"""
      ORDER BY seq DESC LIMIT %(limit)s
 """
 _TOMBSTONES: Final = "SELECT public_key, device_id FROM tunnel_keys WHERE dry_run = %(dry_run)s AND removed_at IS NOT NULL LIMIT %(limit)s"
+_TOMBSTONES_OF: Final = """
+    SELECT public_key, device_id FROM tunnel_keys
+     WHERE dry_run = %(dry_run)s AND removed_at IS NOT NULL AND device_id = ANY (%(ids)s)
+     UNION SELECT public_key, device_id FROM tunnel_keys
+     WHERE dry_run = %(dry_run)s AND removed_at IS NOT NULL AND public_key = ANY (%(keys)s)
+     LIMIT %(limit)s
+"""
 _BURY: Final = """
     DELETE FROM tunnel_keys
      WHERE dry_run = %(dry_run)s AND public_key = ANY (%(keys)s) AND removed_at <= now() - make_interval(secs => %(after_s)s)
  RETURNING public_key
 """
 _CHANGED_LATELY: Final = """
-    SELECT id FROM tunnel_devices WHERE dry_run = %(dry_run)s AND updated_at > now() - make_interval(secs => %(within_s)s)
+    SELECT id FROM tunnel_devices WHERE dry_run = %(dry_run)s AND endpoint_changed_at > now() - make_interval(secs => %(within_s)s)
 """
 
 
@@ -68,6 +78,12 @@ async def some(conn: TrioConnection, ids: Collection[str], *, dry_run: bool) -> 
     return await conn.fetch(_SOME, {"dry_run": dry_run, "ids": list(ids)}, row=Device)
 
 
+async def other_at(conn: TrioConnection, tunnel_ip: str, device_id: str, *, dry_run: bool) -> str | None:
+    """Another device that has this tunnel IP."""
+    found = await conn.fetch_one(_OTHER_AT, {"tunnel_ip": tunnel_ip, "id": device_id, "dry_run": dry_run})
+    return None if found is None else str(found[0])
+
+
 async def portion(conn: TrioConnection, after_seq: int, limit: int, *, dry_run: bool) -> Sequence[Device]:
     """Oldest first: all of them, portion by portion, from `after_seq` 0 on."""
     return await conn.fetch(_PORTION, {"dry_run": dry_run, "seq": after_seq, "limit": limit}, row=Device)
@@ -79,7 +95,7 @@ async def page(conn: TrioConnection, before_seq: int | None, limit: int, *, dry_
 
 
 async def changed_lately(conn: TrioConnection, within_s: float, *, dry_run: bool) -> frozenset[str]:
-    """The devices that were registered or changed so short a time ago, by the database's clock."""
+    """The devices that were told to be dialled elsewhere so short a time ago, by the database's clock."""
     values = {"dry_run": dry_run, "within_s": float(within_s)}
     return frozenset(device for (device,) in await conn.fetch(_CHANGED_LATELY, values))
 
@@ -87,6 +103,14 @@ async def changed_lately(conn: TrioConnection, within_s: float, *, dry_run: bool
 async def tombstones(conn: TrioConnection, *, dry_run: bool) -> Mapping[str, str | None]:
     """Keys that are to go from the interface, by the devices that had them, if any. They stay here until it was seen without them."""
     return dict(await conn.fetch(_TOMBSTONES, {"dry_run": dry_run, "limit": KEYS_MAX}))
+
+
+async def tombstones_of(
+    conn: TrioConnection, ids: Collection[str], keys: Collection[str], *, dry_run: bool
+) -> Mapping[str, str | None]:
+    """Those of these devices, and of these keys."""
+    values = {"dry_run": dry_run, "ids": list(ids), "keys": list(keys), "limit": KEYS_MAX}
+    return dict(await conn.fetch(_TOMBSTONES_OF, values))
 
 
 async def bury(conn: TrioConnection, keys: Collection[str], after_s: float, *, dry_run: bool) -> frozenset[str]:

@@ -42,6 +42,7 @@ class TakingOver:
     dry_run: bool
     own_key: str | None = None  # of the interface
     nodes: Sequence[RouterNode] = ()  # of MIKROTIK_NODES
+    preshared: frozenset[str] = frozenset()  # keys of the interface's peers that have a preshared key
 
     async def entry(self, conn: TrioConnection, entry: Entry) -> Outcome:
         """What became of it. Raise an OpenDeskError that says why it isn't taken over; nothing is stored then."""
@@ -71,6 +72,11 @@ class TakingOver:
         if known is not None and entry.public_key not in known.keys:
             # What is in the files may be older than a rotation: it must not begin one back.
             raise PublicKeyTaken(f"device {known.id} is registered with another public key")
+        if entry.preshared_key is None and entry.public_key in self.preshared and not _has_preshared(known, entry):
+            # It would be taken off the peer, which is heard of no more then.
+            raise CannotTakeOver(
+                "its peer on the interface has a preshared key, and the file has none: add presharedKey to it"
+            )
         new = NewDevice(
             id=entry.device_id,
             public_key=entry.public_key,
@@ -110,6 +116,13 @@ class TakingOver:
         if old is None:
             return Outcome.MADE
         return Outcome.SAME if new == old else Outcome.CHANGED
+
+
+def _has_preshared(known: devices.Device | None, entry: Entry) -> bool:
+    if known is None:
+        return False
+    is_next = entry.public_key == known.next_public_key
+    return (known.next_preshared_key_sealed if is_next else known.preshared_key_sealed) is not None
 
 
 def _router(entry: Entry) -> tuple[str, str]:
