@@ -56,7 +56,6 @@ class On:
     metrics: Metrics
     now: "Clock"
     back: list[str] = field(factory=list)
-    silent: list[str] = field(factory=list)
     told_back: list[frozenset[str]] = field(factory=list)  # a look's each
 
     async def put(self, name: str, *ips: str, settles: bool = True, **rest: Any) -> None:
@@ -144,7 +143,7 @@ async def tunnels_on(
         on.told_back.append(hosts)
         on.back.extend(sorted(hosts))
 
-    tunnels.came_back, tunnels.went_silent = came_back, on.silent.extend
+    tunnels.came_back = came_back
     try:
         async with trio.open_nursery() as nursery:
             if runs:

@@ -35,7 +35,7 @@ def _ignore(_hosts: frozenset[str]) -> None:
 
 @define(eq=False)
 class Tunnels:
-    """`run` is a service of the daemon; all else works without it, too. The callbacks are given tunnel IPs, and may be set until then.
+    """`run` is a service of the daemon; all else works without it, too. `came_back` is given tunnel IPs, and may be set until then.
 
     Without `wg` tunnels are off here, and in a dry run it isn't called.
     """
@@ -49,7 +49,6 @@ class Tunnels:
     _now: Callable[[], float] = time.time
     _look_up: LookUp = field(factory=in_threads)
     came_back: Callable[[frozenset[str]], None] = _ignore
-    went_silent: Callable[[frozenset[str]], None] = _ignore
     registry: Registry = field(init=False)
     _names: Names = field(init=False)
     _watch: Watch = field(init=False)
@@ -61,10 +60,7 @@ class Tunnels:
         self._names = Names(self._look_up)
         names = self._names if keeps else None
         self.registry = Registry(self._pool, self._sealer, terms.dry_run, self._now, names)
-        self._watch = Watch(
-            figures, terms.online_s, terms.offline_max_age_s,
-            came_back=self._tell_back, went_silent=self._tell_silent,
-        )  # fmt: skip
+        self._watch = Watch(figures, terms.online_s, terms.offline_max_age_s, self._tell_back)
         if self._wg is not None and keeps:
             sight = Sight(self._wg, self._now, figures, terms.public_key)
             drifts = Drifts(figures)
@@ -73,9 +69,6 @@ class Tunnels:
 
     def _tell_back(self, hosts: frozenset[str]) -> None:
         self.came_back(hosts)
-
-    def _tell_silent(self, hosts: frozenset[str]) -> None:
-        self.went_silent(hosts)
 
     def require_on(self) -> None:
         """Raise TunnelsOff where nothing can come of a change."""

@@ -25,13 +25,12 @@ LINES_MAX: Final = 100
 
 @define(eq=False)
 class Watch:
-    """`came_back` and `went_silent` are given tunnel IPs, all of a look at once. Silent is who was so for longer than `max_age_s`; 0: nobody ever is."""
+    """`came_back` is given tunnel IPs, all of a look at once. Silent is who was so for longer than `max_age_s`; 0: nobody ever is."""
 
     _figures: TunnelFigures
     _online_s: float
     _max_age_s: float
     came_back: Callable[[frozenset[str]], None]
-    went_silent: Callable[[frozenset[str]], None]
     _presence: Presence = field(init=False)
     _silences_s: dict[str, float] = field(factory=dict)  # by tunnel IP
     _looked_s: float = -math.inf
@@ -48,12 +47,10 @@ class Watch:
         self._figures.peers_are(presence.count(interface.peers.values(), now_unix, self._online_s))
         await trio.lowlevel.checkpoint()
         silences_s = self._silent(interface, devices, now_unix)
-        went, back = silences_s.keys() - self._silences_s.keys(), self._silences_s.keys() - silences_s.keys()
+        back = self._silences_s.keys() - silences_s.keys()
         self._silences_s, self._looked_s = silences_s, trio.current_time()
         self._tell(transitions)
         hosts = {devices[one.device_id].tunnel_ip for one in transitions if one.to == "ONLINE"}
-        if went:
-            self.went_silent(frozenset(went))
         if found := frozenset(back) | {host for host in hosts if host is not None}:
             self.came_back(found)
 
