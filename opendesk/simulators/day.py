@@ -30,13 +30,13 @@ from opendesk.simulators.town import Town
 from opendesk.simulators.views import PcView, SessionView
 from opendesk.simulators.visits import Visitor
 
-# What the daemon is told for a fast day. It looks often, because the clock is turned behind its back; a host is given six seconds of silence,
-# which a busy machine stays far under, while one that fell silent has been so for minutes after the next turn.
+# What the daemon is told for a fast day. It looks often, because the clock is turned behind its back; a host is given 15 seconds of silence,
+# which a machine that does much else stays under (six it has not), while one that fell silent has been so for a minute after the next turn.
 PENDING_TIMEOUT_MS: Final = 900_000
 SETTINGS: Final = {
     "SESSION_EXPIRATION_INTERVAL_MS": "50",
     "SESSION_PENDING_TIMEOUT_MS": str(PENDING_TIMEOUT_MS),
-    "HOST_HEARTBEAT_TIMEOUT_MS": "6000",
+    "HOST_HEARTBEAT_TIMEOUT_MS": "15000",
     "HOST_HEARTBEAT_CHECK_INTERVAL_MS": "100",
     "SHUTDOWN_GRACE_MS": "5000",
     # Everybody comes from one address, and a client plays a day's sessions in seconds.

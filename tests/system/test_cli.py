@@ -290,10 +290,11 @@ EVERY: Final = (["serve"], ["ledger", "verify"])
 
 @pytest.mark.parametrize("command", EVERY, ids=" ".join)
 async def test_a_server_that_nobody_listens_at_is_one_line(folder: Path, command: list[str]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    url = f"postgresql://u:hidden@127.0.0.1:{port}/d"
-    await fails_in_one_line("the database can't be used: .*refused", *command, data_dir=folder, DATABASE_URL=url)
+    with socket.socket() as kept:
+        # Bound, so that nobody else gets the port, and never listened at.
+        kept.bind(("127.0.0.1", 0))
+        url = f"postgresql://u:hidden@127.0.0.1:{kept.getsockname()[1]}/d"
+        await fails_in_one_line("the database can't be used: .*refused", *command, data_dir=folder, DATABASE_URL=url)
 
 
 @pytest.mark.parametrize("command", EVERY, ids=" ".join)
