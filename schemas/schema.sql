@@ -41,6 +41,52 @@ $$;
 
 
 --
+-- Name: decide_events(); Type: FUNCTION; Schema: opendesk; Owner: -
+--
+
+CREATE FUNCTION opendesk.decide_events() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path TO 'opendesk', 'pg_temp'
+    AS $$
+DECLARE
+    lanes text;
+BEGIN
+    IF NEW.type = 'ACK_EVENT' THEN
+        UPDATE events SET acked_at = clock_timestamp()
+         WHERE id_hash = decode(NEW.key, 'hex') AND dry_run = (NEW.lane <> '/acks') AND NEW.state = 'done';
+        RETURN NULL;
+    END IF;
+    WITH decided AS (
+        UPDATE events e
+           SET ok = NEW.state = 'done', executed_at = clock_timestamp(), acked_at = NULL, outcome = NEW.result, reason = told.reason,
+               result = jsonb_strip_nulls(jsonb_build_object(
+                   'reason', told.reason, 'error', CASE WHEN NEW.state = 'dead' THEN NEW.last_error END, 'jobId', NEW.id,
+                   'online', NEW.result -> 'online', 'until', NEW.result -> 'until', 'changed', NEW.result -> 'changed',
+                   'dryRun', NEW.result -> 'dryRun'))
+          FROM events undecided,
+               LATERAL (SELECT CASE WHEN NEW.state = 'dead' THEN 'failed'
+                                    WHEN undecided.type <> 'REVOKE_REQUESTED' AND NEW.result -> 'online' = 'false' THEN 'superseded'
+                               END) AS told (reason)
+         WHERE undecided.job_id = NEW.id AND undecided.ok IS NOT TRUE
+           AND (e.id_hash, e.dry_run) = (undecided.id_hash, undecided.dry_run)
+     RETURNING e.*
+    ), acks AS (
+        INSERT INTO jobs (type, lane, key, payload, dedupe, trace_id)
+        SELECT 'ACK_EVENT', ack_lane, encode(id_hash, 'hex'),
+               jsonb_build_object('body', jsonb_build_object('eventId', event_id, 'ok', ok, 'payload', result)::text), 'ack', trace_id
+          FROM decided WHERE ack_lane IS NOT NULL AND event_id IS NOT NULL
+     RETURNING lane
+    )
+    SELECT json_agg(DISTINCT lane)::text INTO lanes FROM acks;
+    IF lanes IS NOT NULL THEN
+        PERFORM pg_notify('opendesk_jobs', lanes);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+
+--
 -- Name: follow_tunnel_device(); Type: FUNCTION; Schema: opendesk; Owner: -
 --
 
@@ -273,6 +319,45 @@ CREATE TABLE opendesk.entries (
 
 
 --
+-- Name: events; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.events (
+    id_hash bytea NOT NULL,
+    dry_run boolean NOT NULL,
+    received_at timestamp with time zone DEFAULT now() NOT NULL,
+    validated_at timestamp with time zone,
+    routed_at timestamp with time zone,
+    executed_at timestamp with time zone,
+    acked_at timestamp with time zone,
+    ok boolean,
+    reason text,
+    job_id uuid,
+    event_id text,
+    type text,
+    source text,
+    trace_id text,
+    router_id text,
+    pedido_id text,
+    ip inet,
+    mac macaddr,
+    body text,
+    result jsonb,
+    outcome jsonb,
+    ack_lane text,
+    CONSTRAINT events_body_check CHECK ((length(body) <= 4096)),
+    CONSTRAINT events_decided CHECK (((ok IS NULL) = (executed_at IS NULL))),
+    CONSTRAINT events_done_by CHECK (((job_id IS NOT NULL) OR (ok IS NOT NULL))),
+    CONSTRAINT events_event_id_check CHECK ((length(event_id) <= 256)),
+    CONSTRAINT events_id_hash_check CHECK ((length(id_hash) = 32)),
+    CONSTRAINT events_reason_check CHECK ((length(reason) <= 64)),
+    CONSTRAINT events_source_check CHECK ((source = ANY (ARRAY['backend'::text, 'file'::text]))),
+    CONSTRAINT events_type_check CHECK ((length(type) <= 64))
+)
+WITH (fillfactor='80');
+
+
+--
 -- Name: host_beats; Type: TABLE; Schema: opendesk; Owner: -
 --
 
@@ -340,10 +425,11 @@ CREATE TABLE opendesk.hotspot_grants (
     created_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
     end_reason text,
+    trial boolean DEFAULT false NOT NULL,
     dry_run boolean NOT NULL,
     CONSTRAINT hotspot_grants_duration_s_check CHECK ((duration_s > 0)),
     CONSTRAINT hotspot_grants_end CHECK (((ended_at IS NULL) = (end_reason IS NULL))),
-    CONSTRAINT hotspot_grants_end_reason_check CHECK ((end_reason = ANY (ARRAY['revoked'::text, 'moved'::text, 'expired'::text, 'removed'::text]))),
+    CONSTRAINT hotspot_grants_end_reason_check CHECK ((end_reason = ANY (ARRAY['revoked'::text, 'moved'::text, 'expired'::text, 'removed'::text, 'released'::text]))),
     CONSTRAINT hotspot_grants_opening CHECK (((opening_at IS NULL) OR (until IS NOT NULL))),
     CONSTRAINT hotspot_grants_pedido_id_check CHECK (((length(pedido_id) >= 1) AND (length(pedido_id) <= 128))),
     CONSTRAINT hotspot_grants_time CHECK ((((begun_at IS NULL) = (until IS NULL)) AND ((until IS NULL) OR (duration_s IS NOT NULL))))
@@ -408,6 +494,17 @@ ALTER TABLE opendesk.jobs ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
     NO MINVALUE
     NO MAXVALUE
     CACHE 1
+);
+
+
+--
+-- Name: leases; Type: TABLE; Schema: opendesk; Owner: -
+--
+
+CREATE TABLE opendesk.leases (
+    name text NOT NULL,
+    held_by uuid NOT NULL,
+    until timestamp with time zone NOT NULL
 );
 
 
@@ -823,6 +920,14 @@ ALTER TABLE ONLY opendesk.entries
 
 
 --
+-- Name: events events_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.events
+    ADD CONSTRAINT events_pkey PRIMARY KEY (id_hash, dry_run);
+
+
+--
 -- Name: host_beats host_beats_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
 --
 
@@ -876,6 +981,14 @@ ALTER TABLE ONLY opendesk.idempotency_keys
 
 ALTER TABLE ONLY opendesk.jobs
     ADD CONSTRAINT jobs_pkey PRIMARY KEY (id);
+
+
+--
+-- Name: leases leases_pkey; Type: CONSTRAINT; Schema: opendesk; Owner: -
+--
+
+ALTER TABLE ONLY opendesk.leases
+    ADD CONSTRAINT leases_pkey PRIMARY KEY (name);
 
 
 --
@@ -1075,6 +1188,41 @@ ALTER TABLE ONLY opendesk.users
 --
 
 CREATE UNIQUE INDEX entries_of_wallet ON opendesk.entries USING btree (account_id, id) WHERE (account_id >= 100);
+
+
+--
+-- Name: events_age; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX events_age ON opendesk.events USING btree (received_at) WHERE (type IS NOT NULL);
+
+
+--
+-- Name: events_device; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX events_device ON opendesk.events USING btree (mac) WHERE (mac IS NOT NULL);
+
+
+--
+-- Name: events_failed; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX events_failed ON opendesk.events USING btree (received_at) WHERE (NOT ok);
+
+
+--
+-- Name: events_job; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX events_job ON opendesk.events USING btree (job_id) WHERE (job_id IS NOT NULL);
+
+
+--
+-- Name: events_order; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX events_order ON opendesk.events USING btree (pedido_id) WHERE (pedido_id IS NOT NULL);
 
 
 --
@@ -1348,6 +1496,13 @@ CREATE TRIGGER entries_kept BEFORE TRUNCATE ON opendesk.entries FOR EACH STATEME
 --
 
 CREATE TRIGGER entries_posted AFTER INSERT ON opendesk.entries REFERENCING NEW TABLE AS posted FOR EACH STATEMENT EXECUTE FUNCTION opendesk.post_entries();
+
+
+--
+-- Name: jobs jobs_decide_events; Type: TRIGGER; Schema: opendesk; Owner: -
+--
+
+CREATE TRIGGER jobs_decide_events AFTER UPDATE OF state ON opendesk.jobs FOR EACH ROW WHEN (((new.state = ANY (ARRAY['done'::text, 'dead'::text])) AND (old.state <> new.state) AND (new.type = ANY (ARRAY['AUTHORIZE_BY_PEDIDO'::text, 'REVOKE_SESSION'::text, 'ACK_EVENT'::text])))) EXECUTE FUNCTION opendesk.decide_events();
 
 
 --

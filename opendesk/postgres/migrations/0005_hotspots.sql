@@ -29,7 +29,8 @@ CREATE TABLE opendesk.hotspot_grants (
     observed_at timestamptz,                             -- a router was first seen to hold it; its time is never set anew then
     created_at  timestamptz NOT NULL DEFAULT now(),
     ended_at    timestamptz,
-    end_reason  text CHECK (end_reason IN ('revoked', 'moved', 'expired', 'removed')),
+    end_reason  text CHECK (end_reason IN ('revoked', 'moved', 'expired', 'removed', 'released')),
+    trial       boolean NOT NULL DEFAULT false,          -- given for free: its order may be paid, and then this one ends ('released')
     dry_run     boolean NOT NULL,                        -- pretended: a world of its own
     CONSTRAINT hotspot_grants_time CHECK ((begun_at IS NULL) = (until IS NULL) AND (until IS NULL OR duration_s IS NOT NULL)),
     CONSTRAINT hotspot_grants_opening CHECK (opening_at IS NULL OR until IS NOT NULL),
