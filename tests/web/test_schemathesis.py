@@ -18,7 +18,7 @@ HERE: Final = Path(__file__).parent
 MONEY: Final = 10**12
 
 # Made-up requests for each call, where they are made up at random. With a seed, so that a run tells of the change and not of luck…
-USUAL: Final = ("--max-examples", "8", "--seed", "1")
+USUAL: Final = ("--max-examples", "4", "--seed", "1")
 # …and without one, for luck.
 LONG: Final = ("--max-examples", "100")
 # What registering a router and giving out its script take.
