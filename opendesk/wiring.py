@@ -13,6 +13,7 @@ import trio
 
 from opendesk.limits import counted_as
 from opendesk.network.access import RelayAccess
+from opendesk.network.events.figures import EventFigures
 from opendesk.network.figures import NetworkFigures
 from opendesk.network.parts import Network, network
 from opendesk.network.routeros.client import connect as connect_router
@@ -123,6 +124,7 @@ async def wire(
         listen=listen,
         figures=NetworkFigures(metrics),
         tunnel_figures=TunnelFigures(metrics),
+        event_figures=EventFigures(metrics),
         check_may_see=shown.check_may_see,
         connect=connect,
         run_process=run_process,

@@ -52,8 +52,10 @@ DECLARE
     lanes text;
 BEGIN
     IF NEW.type = 'ACK_EVENT' THEN
+        -- Where another of it waits, that one tells the news.
         UPDATE events SET acked_at = clock_timestamp()
-         WHERE id_hash = decode(NEW.key, 'hex') AND dry_run = (NEW.lane <> '/acks') AND NEW.state = 'done';
+         WHERE id_hash = decode(NEW.key, 'hex') AND dry_run = (NEW.lane <> '/acks') AND NEW.state = 'done'
+           AND NOT EXISTS (SELECT FROM jobs WHERE lane = NEW.lane AND key = NEW.key AND state IN ('due', 'running'));
         RETURN NULL;
     END IF;
     WITH decided AS (
@@ -1223,6 +1225,13 @@ CREATE INDEX events_job ON opendesk.events USING btree (job_id) WHERE (job_id IS
 --
 
 CREATE INDEX events_order ON opendesk.events USING btree (pedido_id) WHERE (pedido_id IS NOT NULL);
+
+
+--
+-- Name: events_waiting; Type: INDEX; Schema: opendesk; Owner: -
+--
+
+CREATE INDEX events_waiting ON opendesk.events USING btree (received_at) WHERE (ok IS NULL);
 
 
 --

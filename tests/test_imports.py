@@ -35,16 +35,22 @@ PURE = {
         "hotspots.steps",
         "hotspots.bindings",
         "hotspots.plan",
+        "hotspots.requests",
     ),
+    "web": ("reading", "strict", "wire"),
+    "network.events": ("types", "machine", "ordering"),
     "network.wireguard": ("arguments", "changes", "dump", "keys", "prefixes"),
     "network.tunnels.keeping": ("plan", "presence", "rotation", "thefts"),
     "network.setup": ("script", "steps", "minimal", "redialling", "undo"),
     "settings": ("addresses", "secret", "values"),
 }
-PURE_MODULES = {f"opendesk.{room}.{name}" for room, names in PURE.items() for name in names} | {"opendesk.limits"}
+PURE_MODULES = {f"opendesk.{room}.{name}" for room, names in PURE.items() for name in names} | {
+    "opendesk.limits",
+    "opendesk.errors",
+}
 # Of others: attrs is declarations, and msgspec too (it reads and writes JSON, without a socket or a clock, and is both stricter and faster
-# than json).
-PURE_OTHERS = {"attrs", "msgspec"}
+# than json); cattrs makes values of values.
+PURE_OTHERS = {"attrs", "cattrs", "msgspec"}
 # One C function, bytes to bytes: the mask of a WebSocket's frames. The rest of its package does I/O.
 PURE_OTHERS |= {"websockets.speedups"}
 # Of the standard library: what does something, or is not the same twice.

@@ -19,6 +19,8 @@ COMMANDS: Final = (
     "router",
     "tunnel",
     "jobs",
+    "events",
+    "why",
     "import",
     "simulate",
     "settings",

@@ -10,6 +10,7 @@ from attrs import evolve
 import click
 
 from opendesk.cli.common import TEXT, load_settings, say, with_connection
+from opendesk.network.hotspots.replaying import why_not
 from opendesk.network.jobs import looking
 from opendesk.network.jobs.shapes import STATES, JobView, State
 from opendesk.postgres.driver import TrioConnection
@@ -71,8 +72,11 @@ def show(context: click.Context, job: UUID, *, as_json: bool) -> None:
 @_as_json
 @click.pass_context
 def replay(context: click.Context, job: UUID, *, as_json: bool) -> None:
-    """Have a dead job tried again, with all its attempts, before what came later to its key."""
-    _change(context, job, looking.replay, "is due again", as_json=as_json)
+    """Have a dead job tried again, with all its attempts, before what came later to its key.
+
+    One that was to open the way of an order that has no access any more is refused.
+    """
+    _change(context, job, _replay, "is due again", as_json=as_json)
 
 
 @jobs.command()
@@ -82,6 +86,13 @@ def replay(context: click.Context, job: UUID, *, as_json: bool) -> None:
 def discard(context: click.Context, job: UUID, *, as_json: bool) -> None:
     """Make a job that waits a dead one, so that it no longer holds up what came later. It can be replayed."""
     _change(context, job, partial(looking.discard, why="discarded from the command line"), "is dead", as_json=as_json)
+
+
+async def _replay(conn: TrioConnection, job: UUID) -> bool:
+    async with conn.transaction():
+        if (why := await why_not(conn, job)) is not None:
+            raise click.ClickException(f"job {job} is not tried again: {why}")
+        return await looking.replay(conn, job)
 
 
 def _change(

@@ -5,13 +5,16 @@ import json
 import re
 import resource
 import signal
-from typing import Final
+import sys
+from typing import BinaryIO, Final
 
 import click
 import trio
 
 from opendesk.cli.common import plain_failures
 from opendesk.settings.routers import NODES_MAX
+from opendesk.simulators.event_backend import ACKS_PATH, EVENTS_PATH, QUEUE_PATH, EventBackend, Redelivery
+from opendesk.simulators.event_server import served
 from opendesk.simulators.routeros.fleet import Served, routers, serve_all
 from opendesk.simulators.routeros.router import LATEST
 
@@ -67,6 +70,47 @@ async def _run(count: int, latency_s: float, dead: float, port: int, version: st
             click.echo(nodes if as_json else f"MIKROTIK_NODES='{nodes}'")
             async for _ in signals:
                 nursery.cancel_scope.cancel()
+
+
+@simulate.command("backend")
+@click.option("--port", type=click.IntRange(1, _LAST_PORT), help="Any that is free without it.")
+@click.option(
+    "--secret-stdin", is_flag=True, help="Read BACKEND_HMAC_SECRET from standard input, and sign and check with it."
+)
+@click.option("--events", type=click.File("rb"), help="A JSON array of events to begin with; more by POST to /queue.")
+@click.option(
+    "--redeliver",
+    type=click.Choice([each.value for each in Redelivery]),
+    default=Redelivery.UNTIL_ACKED.value,
+    show_default=True,
+    help="How long an event is given again.",
+)
+def backend_command(port: int | None, events: BinaryIO | None, redeliver: str, *, secret_stdin: bool) -> None:
+    """Run a backend that has events and takes their ACKs, until stopped, and print the settings for it.
+
+    POST /queue takes an event, or an array of them; GET /acks tells which ACKs came.
+    """
+    secrets = tuple(part.strip() for part in sys.stdin.read().split(",") if part.strip()) if secret_stdin else ()
+    if secret_stdin and not secrets:
+        raise click.UsageError("there is no secret on standard input")
+    backend = EventBackend(secrets, Redelivery(redeliver))
+    if events is not None:
+        try:
+            backend.put_batch(events.read())
+        except ValueError as error:
+            raise click.BadParameter(f"it is no JSON array: {error}", param_hint="--events") from None
+    with plain_failures():
+        trio.run(_serve_backend, backend, port or 0)
+
+
+async def _serve_backend(backend: EventBackend, port: int) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with served(backend, port) as url:
+            click.echo(f"BACKEND_EVENTS_URL={url}{EVENTS_PATH}")
+            click.echo(f"BACKEND_ACK_URL={url}{ACKS_PATH}")
+            click.echo(f"# put events: POST {url}{QUEUE_PATH}")
+            async for _ in signals:
+                return
 
 
 def _allow_descriptors(count: int) -> None:

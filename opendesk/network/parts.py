@@ -9,6 +9,9 @@ from attrs import frozen
 import trio
 
 from opendesk.network import overview_api, relay_api, upkeep
+from opendesk.network.events.acks import ACK_EVENT, PATIENCE_S
+from opendesk.network.events.figures import EventFigures
+from opendesk.network.events.parts import events
 from opendesk.network.figures import NetworkFigures
 from opendesk.network.gathering import Gathering
 from opendesk.network.hotspots import api as hotspots
@@ -61,6 +64,7 @@ def network(
     listen: Callable[[], Awaitable[TrioConnection]],
     figures: NetworkFigures,
     tunnel_figures: TunnelFigures,
+    event_figures: EventFigures,
     check_may_see: Callable[[WebRequest], None],
     connect: Connect = connect_router,
     run_process: Run = trio.run_process,
@@ -71,21 +75,31 @@ def network(
     """
     audit, waiters = Audit(figures.audited), Waiters(jobs)
     fleet = Fleet(jobs, listen, settings, uuid4(), connect)
-    executor = Executor(jobs, fleet, audit, figures)
-    runner = Runner(jobs, listen, fleet.node, _terms(settings), executor, waiters)
+    tunnels = _tunnels(settings, jobs, listen, tunnel_figures, run_process)
+    executor = Executor(jobs, fleet, audit, figures, tunnels.peer_silent_for)
+    taking = events(
+        settings,
+        pool=jobs,
+        fleet=fleet,
+        node=fleet.node,
+        audit=audit,
+        figures=event_figures,
+        peer_silent_for=tunnels.peer_silent_for,
+    )
+    runner = Runner(jobs, listen, fleet.node, _terms(settings), executor, waiters, taking.handlers)
     fleet.lane_opened, fleet.gone = runner.wake, figures.forget_router
     restoring: Gathering[str, None] = Gathering(partial(_restore, jobs), RESTORED_TOGETHER)
     fleet.on_reboot = restoring.ask  # of a dry run none reboots
     actions = Actions(pool, fleet, waiters, audit, settings.relay_action_timeout_ms / 1000)
-    tunnels = _tunnels(settings, jobs, listen, tunnel_figures, run_process)
     fleet.silent_for, tunnels.came_back = tunnels.offline_for, fleet.tunnels_came_back
     registering = Registering(pool, settings, tunnels)
     setting_up = SettingUp(pool, listen, settings, connect, tunnels.forget_endpoint)
     services: dict[str, Service] = {
         "tunnels": tunnels.run,
         "jobs": runner.run,
-        "job_figures": partial(upkeep.keep_figures, jobs, figures),
-        "network_retention": partial(upkeep.retention, jobs),
+        **taking.services,
+        "job_figures": partial(upkeep.keep_figures, jobs, figures, event_figures),
+        "network_retention": partial(upkeep.retention, jobs, settings.events_retention_days),
     }
     endpoints = (
         *hotspots.endpoints(actions),
@@ -118,5 +132,6 @@ async def _restore(pool: Pool, routers: Sequence[str]) -> list[None]:
 
 
 def _terms(settings: Settings) -> Terms:
-    retries = Retries(settings.relay_job_max_attempts, settings.relay_job_backoff_base_ms / 1000)
+    base_s = settings.relay_job_backoff_base_ms / 1000
+    retries = Retries(settings.relay_job_max_attempts, base_s, patience_s={ACK_EVENT: PATIENCE_S})
     return Terms(settings.relay_lock_ttl_ms / 1000, retries, finish_s=FINISH_S)

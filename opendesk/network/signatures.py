@@ -12,6 +12,9 @@ from attrs import frozen
 SIGNATURE: Final = "x-relay-signature"
 TIMESTAMP: Final = "x-relay-ts"
 NONCE: Final = "x-relay-nonce"
+# Between the backend and us, where we are the ones who call: what we say, and what it says.
+RELAY_HMAC: Final = "x-relay-hmac"
+BACKEND_HMAC: Final = "x-backend-hmac"
 
 _VERSION: Final = "v1="
 _HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
@@ -65,6 +68,11 @@ def signed(key: bytes, request: Signable, stamp: Stamp) -> dict[str, str]:
         NONCE: stamp.nonce,
         SIGNATURE: signature(key, request, sent_ms, stamp.nonce),
     }
+
+
+def is_signed(body: bytes, digits: str | None, keys: Sequence[bytes]) -> bool:
+    """Whether these hexadecimal digits are the plain signature of the body by any of the keys; all are tried."""
+    return digits is not None and _HEX.fullmatch(digits) is not None and _matches(keys, (body,), bytes.fromhex(digits))
 
 
 def verify(

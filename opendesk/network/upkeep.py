@@ -6,6 +6,9 @@ import structlog
 import trio
 
 from opendesk.network import nonces
+from opendesk.network.events import looking as events
+from opendesk.network.events import retention as event_retention
+from opendesk.network.events.figures import EventFigures
 from opendesk.network.figures import NetworkFigures
 from opendesk.network.hotspots import devices, grants
 from opendesk.network.jobs import looking
@@ -21,11 +24,12 @@ FIGURES_S: Final = 10.0
 RETENTION_S: Final = 600.0
 
 
-async def keep_figures(pool: Pool, figures: NetworkFigures) -> None:
+async def keep_figures(pool: Pool, figures: NetworkFigures, event_figures: EventFigures) -> None:
     while True:
         try:
             async with pool.connection() as conn:
                 found = await looking.numbers(conn)
+                event_figures.waiting_are(await events.count_waiting(conn))
             by_state = {
                 "due": found.due + found.scheduled,
                 "running": found.running,
@@ -38,7 +42,7 @@ async def keep_figures(pool: Pool, figures: NetworkFigures) -> None:
         await trio.sleep(FIGURES_S)
 
 
-async def retention(pool: Pool) -> None:
+async def retention(pool: Pool, events_kept_days: int) -> None:
     while True:
         try:
             async with pool.connection() as conn:
@@ -47,6 +51,8 @@ async def retention(pool: Pool) -> None:
                     "jobs": await looking.forget_old(conn) + await looking.forget_left(conn, PRETENDED),
                     "grants": await grants.forget_old(conn),
                     "devices": await devices.forget_old(conn),
+                    "event_details": await event_retention.forget_details(conn, events_kept_days),
+                    "events_left": await event_retention.forget_left(conn),
                 }
             log.debug("network.retention_done", **gone)
         except AWAY as error:

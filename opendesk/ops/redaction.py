@@ -64,7 +64,8 @@ def scrub(text: str) -> str:
     """Cut queries off URLs and paths, users and passwords out of URLs, and what follows Bearer and Basic."""
     if "?" in text or "@" in text:
         text = _WORD_OF_TEXT.sub(_scrub_word, text)
-    return _AUTHORIZATION.sub(rf"\1 {MASK}", text)
+    # Most values are one word, and a line has many.
+    return _AUTHORIZATION.sub(rf"\1 {MASK}", text) if " " in text else text
 
 
 def _scrub_word(match: re.Match[str]) -> str:
@@ -80,9 +81,8 @@ def _scrub_word(match: re.Match[str]) -> str:
 
 def redacted(event: Mapping[str, Any]) -> dict[str, Any]:
     """Make all values plain (text, numbers, lists, objects), and mask those whose key looks secret."""
-    return {
-        _key(key): MASK if is_secret(_key(key)) else plain(value) for key, value in islice(event.items(), ITEMS_MAX)
-    }
+    pairs = ((_key(key), value) for key, value in islice(event.items(), ITEMS_MAX))
+    return {key: MASK if is_secret(key) else plain(value) for key, value in pairs}
 
 
 def plain(value: object, depth: int = 0) -> Any:

@@ -10,10 +10,10 @@ GRANT SELECT ON opendesk.migrations TO :"role";
 GRANT SELECT, INSERT ON opendesk.accounts, opendesk.transfers, opendesk.entries, opendesk.secrets, opendesk.books TO :"role";
 
 GRANT SELECT, INSERT, UPDATE ON opendesk.users, opendesk.hosts, opendesk.pcs, opendesk.host_beats, opendesk.pc_beats, opendesk.sessions,
-      opendesk.tunnel_removals, opendesk.events TO :"role";
+      opendesk.tunnel_removals TO :"role";
 
 -- What is forgotten in time.
 GRANT SELECT, INSERT, UPDATE, DELETE ON opendesk.login_attempts, opendesk.idempotency_keys, opendesk.relay_nodes,
-      opendesk.stream_presence, opendesk.jobs, opendesk.leases, opendesk.relay_nonces, opendesk.routers, opendesk.router_states,
+      opendesk.stream_presence, opendesk.jobs, opendesk.leases, opendesk.events, opendesk.relay_nonces, opendesk.routers, opendesk.router_states,
       opendesk.hotspot_devices, opendesk.hotspot_grants, opendesk.tunnel_devices, opendesk.tunnel_prefixes, opendesk.tunnel_keys,
       opendesk.tunnel_bindings TO :"role";

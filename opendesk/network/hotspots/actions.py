@@ -101,7 +101,7 @@ class Actions:
             return Work(Kind.AUTHORIZE, router, (grant.place, *left), pedido, source, dry_run=self._fleet.dry_run)
 
         def job(grant: GrantRow, left: Sequence[Place]) -> NewJob:
-            return Intent(work_of(grant, left), _same(grant), is_news=bool(left)).job(trace_id)
+            return Intent(work_of(grant, left), grant.same, is_news=bool(left)).job(trace_id)
 
         with self._refusals_told(Kind.AUTHORIZE, trace_id, router=router, pedidoId=pedido, source=source):
             if router not in self._fleet.specs:
@@ -125,7 +125,7 @@ class Actions:
             end = end_of(moved.grant, dry_run=self._fleet.dry_run)
             work = Work(Kind.RESYNC, router, places, pedido, source, dry_run=self._fleet.dry_run)
             is_news = len(places) > 1
-            return Intent(work, _same(moved.grant), is_news, () if end is None else (end,))
+            return Intent(work, moved.grant.same, is_news, () if end is None else (end,))
 
         with self._refusals_told(Kind.RESYNC, trace_id, router=router, pedidoId=pedido, source=source):
             work, added = await self._do(router, intend, trace_id)
@@ -193,8 +193,3 @@ async def _commit(conn: TrioConnection, intend: Intend, trace_id: str) -> tuple[
         if intent.later:
             await table.add_many(conn, intent.later)
     return intent.work, added
-
-
-def _same(grant: GrantRow) -> str:
-    """A grant that was made anew, or given more time, is another."""
-    return f"{grant.id} {grant.duration_s}"

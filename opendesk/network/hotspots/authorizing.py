@@ -89,8 +89,9 @@ class Authorizing:
             told = await self._granted(conn, await _orders(conn, together))
             granted = [(asked, row) for asked, row in zip(together, told, strict=True) if isinstance(row, GrantRow)]
             jobs = [asked.job(row, ()) for asked, row in granted]
+            ends = [end_of(row, dry_run=self._dry_run) for _, row in granted]
             try:
-                added = iter(await _add(conn, jobs))
+                added = iter(await _add(conn, [*jobs, *(end for end in ends if end is not None)]))
             except Crowded as error:
                 keys = {id(asked): (job.lane, job.key) for (asked, _), job in zip(granted, jobs, strict=True)}
                 raise _Refused(

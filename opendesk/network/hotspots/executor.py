@@ -1,7 +1,8 @@
 """Does on routers what jobs say: each makes a router follow what is granted at some places, at the time when it runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 from attrs import define, evolve, field
@@ -10,6 +11,7 @@ import trio
 from opendesk.network.figures import NetworkFigures
 from opendesk.network.gathering import Gathering
 from opendesk.network.hotspots import grants
+from opendesk.network.hotspots.ends import ended_by
 from opendesk.network.hotspots.errors import InTheWay, NotHeld, RouterRefused
 from opendesk.network.hotspots.found import Actual, widened
 from opendesk.network.hotspots.grants import GrantRow
@@ -37,8 +39,21 @@ MOST_WIDENINGS: Final = 5
 TOGETHER: Final = 100
 # Until somebody drives the router again. It is woken as soon as that is this daemon.
 NOT_YET_S: Final = 1.0
+# Until it is looked again whether a tunnel is heard of: a sixtieth of its silence, so that what waits for thousands that are away for long
+# costs little, and what waits for one that is just back hardly waits. Jobs are not told of tunnels.
+PEER_LOOK_S: Final = 5.0
+PEER_LOOK_LONGEST_S: Final = 30.0
+_SILENCES_LOOKED: Final = 60
 # Of what was done, as the job tells it.
 STEPS_TOLD: Final = 100
+
+
+class _TooEarly(Exception):
+    """There is nothing to do yet, whatever the router is like."""
+
+    def __init__(self, error: str, after_s: float) -> None:
+        super().__init__(error)
+        self.outcome = Again(error, after_s=after_s, counts=False)
 
 
 class _Wider(Exception):
@@ -74,20 +89,25 @@ class _Followed:
         return dict(to_wire(told))
 
 
+def _never_silent(_peer: str) -> float | None:
+    return None
+
+
 @define(eq=False)
 class Executor:
-    """The runner's lanes: routers, as long as they can be driven."""
+    """The runner's lanes: routers, as long as they can be driven. `peer_silent_for`: for how many seconds a tunnel has been silent, if for too long."""
 
     _pool: Pool
     _fleet: Fleet
     _audit: Audit
     _figures: NetworkFigures
+    _peer_silent_for: Callable[[str], float | None] = _never_silent
     _looks: Gathering[tuple[str, Sequence[Place]], list[GrantRow]] = field(init=False)
     _timing: Timing = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._looks = Gathering(self._look, TOGETHER)
-        self._timing = Timing(self._pool, self._fleet.dry_run)
+        self._timing = Timing(self._pool)
 
     def open_lanes(self) -> Mapping[str, int]:
         return self._fleet.open_lanes()
@@ -95,19 +115,22 @@ class Executor:
     async def perform(self, job: Job) -> Outcome:
         work, began_s = Work.of(job), trio.current_time()
         try:
-            outcome = await self._outcome(work)
+            outcome = await self._outcome(job, work)
         except Exception as error:
             self._tell(job, work, Again(repr(error)), trio.current_time() - began_s)
             raise
         self._tell(job, work, outcome, trio.current_time() - began_s)
         return outcome
 
-    async def _outcome(self, work: Work) -> Outcome:
+    async def _outcome(self, job: Job, work: Work) -> Outcome:
         worker = self._fleet.get(work.router)
         if worker is None:
             return _not_yet("NOT_DRIVEN: another daemon drives this router")
         try:
+            await self._check_due(job, work)
             followed = await self._followed(work, worker)
+        except _TooEarly as early:
+            return early.outcome
         except (CircuitOpen, TunnelSilent) as error:
             return _not_yet(_told(error.code, error))
         except RouterUnavailable as error:
@@ -127,11 +150,18 @@ class Executor:
         if work.kind is Kind.RESTORE and not work.places:
             await self._spread(work)
             return followed
-        if work.kind is Kind.END:
-            async with self._pool.connection() as conn:
-                await grants.expire(conn, work.router, work.places, dry_run=work.dry_run)
         await self._follow(work, worker, work.places, followed)
         return followed
+
+    async def _check_due(self, job: Job, work: Work) -> None:
+        """Raise _TooEarly. A grant that is ended here never has time again: whatever is asked for after that is another, with an end of its own."""
+        if work.peer is not None and (silent_s := self._peer_silent_for(work.peer)) is not None:
+            raise _peer_offline(silent_s)
+        if work.kind is Kind.END:
+            async with self._pool.connection() as conn:
+                left_s = await grants.end(conn, ended_by(job))
+            if left_s is not None:
+                raise _TooEarly("NOT_YET: the grant has time left", left_s)
 
     async def _spread(self, work: Work) -> None:
         """All of a router is many jobs: what can't be put back keeps nothing else from it, and what was isn't done again."""
@@ -212,6 +242,7 @@ class Executor:
             "source": work.source,
             "jobId": str(job.id),
             "ms": round(seconds * 1000),
+            "stage": "executed",
         }
         self._figures.action_ended(work.kind, ok=is_ok, seconds=seconds)
         self._figures.router_acted(work.router, ok=is_ok, seconds=seconds)
@@ -235,6 +266,12 @@ def _shown(step: Step) -> dict[str, Any]:
 
 def _not_yet(error: str) -> Again:
     return Again(error, after_s=NOT_YET_S, counts=False)
+
+
+def _peer_offline(silent_s: float) -> _TooEarly:
+    since = "it was never heard of" if silent_s == inf else f"nothing was heard of it for {silent_s:.0f} s"
+    after_s = min(max(silent_s / _SILENCES_LOOKED, PEER_LOOK_S), PEER_LOOK_LONGEST_S)
+    return _TooEarly(f"PEER_OFFLINE: {since}", after_s)
 
 
 def _told(code: str, error: Exception) -> str:

@@ -10,9 +10,12 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from attrs import frozen
+from attrs import field, frozen
 
 from opendesk.network.hotspots.place import Grant, Place
+from opendesk.network.hotspots.work import end_key
+from opendesk.network.jobs import table
+from opendesk.network.routers.lanes import lane_of
 from opendesk.postgres.driver import TrioConnection
 
 # As long as events are remembered by default: until then an order whose time is over is known for one.
@@ -20,14 +23,18 @@ KEPT_DAYS: Final = 180
 FORGOTTEN_AT_ONCE: Final = 5_000
 
 IS_OPENED: Final = "(g.opening_at IS NOT NULL OR g.observed_at IS NOT NULL)"
-IS_OVER: Final = f"(g.until <= now() AND {IS_OPENED})"
-END: Final = f"coalesce(CASE WHEN {IS_OPENED} THEN g.until END, now() + g.duration_s * interval '1 second')"
+# A trial that began in time to come is over: the clock was set back, and nobody knows how long ago it was. What is paid has its time all the
+# same. Clocks of servers that follow one another differ by less than this.
+_UNTIL: Final = "CASE WHEN g.trial AND g.begun_at > now() + interval '1 minute' THEN now() ELSE g.until END"
+IS_OVER: Final = f"({_UNTIL} <= now() AND {IS_OPENED})"
+END: Final = f"coalesce(CASE WHEN {IS_OPENED} THEN {_UNTIL} END, now() + g.duration_s * interval '1 second')"
 COLUMNS: Final = f"""
     g.id, g.router_id, g.pedido_id, host(g.ip) AS ip, upper(g.mac::text) AS mac, g.duration_s, g.begun_at, g.until, g.opening_at,
-    g.observed_at, extract(epoch FROM {END} - now())::float8 AS remaining_s, floor(extract(epoch FROM {END}))::bigint AS until_unix
+    g.observed_at, extract(epoch FROM {END} - now())::float8 AS remaining_s, floor(extract(epoch FROM {END}))::bigint AS until_unix,
+    {END} AS ends_at, g.trial
 """
 _PLACE: Final = "host(g.ip) AS ip, upper(g.mac::text) AS mac"
-LIVE: Final = f"g.ended_at IS NULL AND (g.until IS NULL OR g.until > now() OR NOT {IS_OPENED})"
+LIVE: Final = f"g.ended_at IS NULL AND (g.until IS NULL OR {_UNTIL} > now() OR NOT {IS_OPENED})"
 OF_PLACES: Final = """EXISTS (SELECT FROM unnest(%(ips)s::inet[], %(macs)s::macaddr[]) AS place (ip, mac)
                             WHERE (place.ip IS NULL OR place.ip = g.ip) AND (place.mac IS NULL OR place.mac = g.mac))"""
 
@@ -37,11 +44,38 @@ _REVOKE: Final = f"""
      WHERE g.router_id = %(router)s AND g.dry_run = %(dry_run)s AND g.ended_at IS NULL AND {OF_PLACES}
  RETURNING {_PLACE}
 """
+# OFFSET 0 keeps it a probe of two indexes for each that is asked for. What two ask for is one's.
+_REVOKE_ALL: Final = f"""
+    UPDATE hotspot_grants g
+       SET ended_at = now(), end_reason = CASE WHEN {IS_OVER} THEN 'expired' ELSE 'revoked' END
+      FROM unnest(%(n)s::int[], %(routers)s::text[], %(ips)s::inet[], %(macs)s::macaddr[]) AS asked (n, router, ip, mac)
+           CROSS JOIN LATERAL (
+               SELECT o.id FROM hotspot_grants o
+                WHERE o.router_id = asked.router AND o.dry_run = %(dry_run)s AND o.ended_at IS NULL AND (o.ip = asked.ip OR o.mac = asked.mac)
+                  AND (asked.ip IS NULL OR o.ip = asked.ip) AND (asked.mac IS NULL OR o.mac = asked.mac) OFFSET 0
+           ) AS theirs
+     WHERE g.id = theirs.id AND g.ended_at IS NULL
+ RETURNING asked.n, {_PLACE}
+"""
 _EXPIRE: Final = f"""
     UPDATE hotspot_grants g SET ended_at = now(), end_reason = 'expired'
      WHERE g.router_id = %(router)s AND g.dry_run = %(dry_run)s AND g.ended_at IS NULL AND {IS_OVER}
        AND {OF_PLACES}
  RETURNING {_PLACE}
+"""
+_RELEASE: Final = f"""
+    UPDATE hotspot_grants g
+       SET ended_at = now(), end_reason = CASE WHEN {IS_OVER} THEN 'expired' ELSE 'released' END
+      FROM (SELECT DISTINCT * FROM unnest(%(routers)s::text[], %(macs)s::macaddr[]) AS asked (router, mac)) AS asked
+     WHERE g.router_id = asked.router AND g.mac = asked.mac AND g.dry_run = %(dry_run)s AND g.trial AND g.ended_at IS NULL
+ RETURNING g.id, g.router_id, {_PLACE}
+"""
+# In one statement: what comes of a grant that it ends is final, and what was given more time a moment before is left as it is.
+_END_ONE: Final = f"""
+    UPDATE hotspot_grants g
+       SET ended_at = CASE WHEN {IS_OVER} THEN now() END, end_reason = CASE WHEN {IS_OVER} THEN 'expired' END
+     WHERE g.id = %(id)s AND g.ended_at IS NULL
+ RETURNING CASE WHEN g.ended_at IS NULL THEN extract(epoch FROM {END} - now())::float8 END
 """
 # OFFSET 0 keeps it a probe of two indexes for each that is asked for.
 _FIND: Final = f"""
@@ -104,6 +138,8 @@ class GrantRow:
     observed_at: datetime | None
     remaining_s: float | None
     until_unix: int | None
+    ends_at: datetime | None = field(eq=False)  # which moves on while its time hasn't begun
+    trial: bool
 
     @property
     def place(self) -> Place:
@@ -120,6 +156,11 @@ class GrantRow:
         return self.opening_at is not None or self.observed_at is not None
 
     @property
+    def same(self) -> str:
+        """One that was made anew, or given more time, or paid instead of on trial, is another to who repeats what was asked."""
+        return f"{self.id} {self.duration_s}{' trial' if self.trial else ''}"
+
+    @property
     def is_over(self) -> bool:
         return self.remaining_s is not None and self.remaining_s <= 0
 
@@ -130,6 +171,38 @@ async def revoke(conn: TrioConnection, router: str, place: Place, *, dry_run: bo
     return await conn.fetch(_REVOKE, _at(router, [place], dry_run), row=Place)
 
 
+async def release_trials(
+    conn: TrioConnection, devices: Sequence[tuple[str, str]], *, dry_run: bool
+) -> dict[tuple[str, str], tuple[Place, ...]]:
+    """End the trials of these devices on these routers, since something is paid for them; their jobs have nothing left to end.
+
+    A device is its MAC here, whatever its IP was then: the places of each whose rows may have to change, where there are any.
+    """
+    values = {"dry_run": dry_run, "routers": [router for router, _ in devices], "macs": [mac for _, mac in devices]}
+    ended: dict[tuple[str, str], list[Place]] = {}
+    jobs = []
+    for grant, router, ip, mac in await conn.fetch(_RELEASE, values):
+        ended.setdefault((router, mac), []).append(Place(ip, mac))
+        jobs.append((lane_of(router, dry_run=dry_run), end_key(grant)))
+    if jobs:
+        await table.cancel(conn, jobs, why="released")
+    return {device: tuple(places) for device, places in ended.items()}
+
+
+async def revoke_all(conn: TrioConnection, asked: Sequence[tuple[str, Place]], *, dry_run: bool) -> list[list[Place]]:
+    """The same at several places of several routers, in their order."""
+    values = {
+        "dry_run": dry_run,
+        "n": list(range(len(asked))),
+        "routers": [router for router, _ in asked],
+        **arrays([place for _, place in asked]),
+    }
+    touched: list[list[Place]] = [[] for _ in asked]
+    for n, ip, mac in await conn.fetch(_REVOKE_ALL, values):
+        touched[n].append(Place(ip, mac))
+    return touched
+
+
 async def remove(conn: TrioConnection, router: str, *, dry_run: bool = False) -> int:
     """End all that is granted at a router that there is no more, what is pretended as well (in a dry run only that); how many."""
     return await conn.run(_REMOVE, {"router": router, "dry_run": dry_run})
@@ -138,6 +211,12 @@ async def remove(conn: TrioConnection, router: str, *, dry_run: bool = False) ->
 async def expire(conn: TrioConnection, router: str, places: Sequence[Place], *, dry_run: bool) -> list[Place]:
     """Write down of what is granted there that its time is over, where it is."""
     return await conn.fetch(_EXPIRE, _at(router, places, dry_run), row=Place)
+
+
+async def end(conn: TrioConnection, grant: UUID) -> float | None:
+    """Write down that its time is over, if it is; else how many seconds are left. None: it is over, or has no end."""
+    row = await conn.fetch_one(_END_ONE, {"id": grant})
+    return None if row is None else row[0]
 
 
 async def live(conn: TrioConnection, router: str, places: Sequence[Place], *, dry_run: bool) -> list[GrantRow]:

@@ -11,6 +11,7 @@ from opendesk.network.hotspots.place import Place
 from opendesk.postgres.driver import TrioConnection
 
 REVOKED: Final = "the order was revoked: to open its way again, authorize it"
+RELEASED: Final = "the order had a trial, which ended when something was paid for this device"
 
 # Moves of one order take turns: each must see where the one before has taken it, and there may be no row yet that could be locked.
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%(router)s || ' ' || %(pedido)s, 0))"
@@ -23,28 +24,32 @@ _WITHDRAW: Final = f"""
 """
 # What it has here; what this device had last; what others have of it. What was moved is told by where it was moved to.
 _LAST: Final = f"""
-    SELECT {COLUMNS}, g.end_reason = 'revoked' AS is_revoked
+    SELECT {COLUMNS}, g.end_reason IS NOT DISTINCT FROM 'revoked' AS is_revoked,
+           g.end_reason IS NOT DISTINCT FROM 'released' AS is_released
       FROM hotspot_grants g,
            LATERAL (SELECT (g.ip, g.mac) = (%(ip)s::inet, %(mac)s::macaddr)) AS here (is_here)
      WHERE g.router_id = %(router)s AND g.pedido_id = %(pedido)s AND g.dry_run = %(dry_run)s AND g.end_reason IS DISTINCT FROM 'moved'
-     ORDER BY is_here AND g.ended_at IS NULL DESC, is_here OR g.device IS NOT DISTINCT FROM %(device)s::bytea OR {OF_PLACES} DESC,
+     ORDER BY is_released, is_here AND g.ended_at IS NULL DESC, is_here OR g.device IS NOT DISTINCT FROM %(device)s::bytea OR {OF_PLACES} DESC,
               g.ended_at IS NULL DESC, g.created_at DESC LIMIT 1
 """
 _REVOKED: Final = f"""
     SELECT {COLUMNS} FROM hotspot_grants g
      WHERE g.router_id = %(router)s AND g.pedido_id = %(pedido)s AND g.dry_run = %(dry_run)s AND g.end_reason IN ('revoked', 'removed')
-       AND {IS_OPENED} AND g.until > now() AND g.duration_s >= %(asked_s)s
+       AND {IS_OPENED} AND g.until > now() AND g.duration_s >= %(asked_s)s AND NOT g.trial
      ORDER BY g.until DESC, g.created_at DESC LIMIT 1
 """
-# Of two for one device, the one that was there and the one that comes, the time of the one that ends last holds.
-_IS_LATER: Final = f"""g.duration_s IS NOT NULL AND (excluded.duration_s IS NULL
-                      OR coalesce(excluded.until, now() + excluded.duration_s * interval '1 second') > {END})"""
+# Of two for one device, the one that was there and the one that comes, the time of the one that ends last holds; but what is paid before a trial.
+_IS_LATER: Final = f"""CASE WHEN excluded.trial <> g.trial AND NOT {IS_OVER} THEN g.trial
+                           ELSE g.duration_s IS NOT NULL
+                                AND (excluded.duration_s IS NULL
+                                     OR coalesce(excluded.until, now() + excluded.duration_s * interval '1 second') > {END}) END"""
 _SETTLE: Final = f"""
-    INSERT INTO hotspot_grants AS g (router_id, pedido_id, ip, mac, device, duration_s, begun_at, until, opening_at, observed_at, dry_run)
+    INSERT INTO hotspot_grants AS g (router_id, pedido_id, ip, mac, device, duration_s, begun_at, until, opening_at, observed_at, trial, dry_run)
     VALUES (%(router)s, %(pedido)s, %(ip)s, %(mac)s, %(device)s, %(duration_s)s, %(begun_at)s, %(until)s, %(opening_at)s, %(observed_at)s,
-            %(dry_run)s)
+            %(trial)s, %(dry_run)s)
         ON CONFLICT (router_id, pedido_id, mac, ip, dry_run) WHERE ended_at IS NULL DO UPDATE
        SET device = coalesce(excluded.device, g.device),
+           trial = CASE WHEN {_IS_LATER} THEN excluded.trial ELSE g.trial END,
            duration_s = CASE WHEN {_IS_LATER} THEN excluded.duration_s ELSE g.duration_s END,
            begun_at = CASE WHEN {_IS_LATER} THEN excluded.begun_at ELSE g.begun_at END,
            until = CASE WHEN {_IS_LATER} THEN excluded.until ELSE g.until END,
@@ -114,7 +119,9 @@ async def _had(conn: TrioConnection, order: dict[str, object]) -> GrantRow | Non
     found = await conn.fetch_one(_LAST, order)
     if found is None:
         return None
-    *columns, is_revoked = found
+    *columns, is_revoked, is_released = found
+    if is_released:
+        raise GrantEnded(RELEASED)
     if is_revoked:
         raise GrantEnded(REVOKED)
     if (last := GrantRow(*columns)).is_over:
@@ -134,7 +141,9 @@ def _time_of(grant: GrantRow | None) -> dict[str, object]:
             "opening_at": grant.opening_at,
             "observed_at": seen_at,
         }
-    return {"duration_s": None if grant is None else grant.duration_s, **begun}
+    if grant is None:
+        return {"duration_s": None, "trial": False, **begun}
+    return {"duration_s": grant.duration_s, "trial": grant.trial, **begun}
 
 
 async def lock(conn: TrioConnection, router: str, pedido: str, *, dry_run: bool) -> None:
@@ -169,7 +178,8 @@ def _at(new: Place, old: Sequence[Place], device: bytes | None) -> dict[str, obj
 
 
 def _longest(withdrawn: Sequence[GrantRow]) -> GrantRow | None:
-    return max((grant for grant in withdrawn if not grant.is_over), key=_end, default=None)
+    """What is paid goes before a trial."""
+    return max((grant for grant in withdrawn if not grant.is_over), key=lambda g: (not g.trial, _end(g)), default=None)
 
 
 def _end(grant: GrantRow) -> float:

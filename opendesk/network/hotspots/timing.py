@@ -12,14 +12,11 @@ from attrs import define, field
 
 from opendesk.network.gathering import Gathering
 from opendesk.network.hotspots import grants
-from opendesk.network.hotspots.ends import end_of
 from opendesk.network.hotspots.errors import InTheWay, NotHeld
 from opendesk.network.hotspots.found import Actual
 from opendesk.network.hotspots.grants import GrantRow
 from opendesk.network.hotspots.place import Grant, Place
 from opendesk.network.hotspots.plan import TOLERANCE_S, is_held
-from opendesk.network.jobs import table
-from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
 
@@ -36,28 +33,18 @@ class Timing:
     """What is written of it."""
 
     _pool: Pool
-    _dry_run: bool
+    _beginnings: Gathering[Sequence[UUID], list[GrantRow]] = field(init=False)
     _openings: Gathering[Sequence[UUID], set[UUID]] = field(init=False)
     _sights: Gathering[Sequence[UUID], None] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._beginnings = Gathering(self._write_beginnings, TOGETHER)
         self._openings = Gathering(self._write_openings, TOGETHER)
         self._sights = Gathering(self._write_sights, TOGETHER)
 
     async def begin(self, rows: Sequence[GrantRow]) -> list[GrantRow]:
-        """Their time begins now, and in the same transaction stands what ends it."""
-        if not rows:
-            return []
-
-        async def begin(conn: TrioConnection) -> list[GrantRow]:
-            async with conn.transaction():
-                begun = await grants.begin(conn, [row.id for row in rows])
-                ends = [end_of(row, dry_run=self._dry_run) for row in begun]
-                await table.add_many(conn, [job for job in ends if job is not None])
-            return begun
-
-        async with self._pool.connection() as conn:
-            return await retrying(partial(begin, conn))
+        """Their time begins now. What ends it was written down with them, and looks when it is over."""
+        return await self._beginnings.ask([row.id for row in rows]) if rows else []
 
     async def opening(self, ids: Sequence[UUID]) -> None:
         """Raise Outdated, and then nothing may be opened."""
@@ -73,6 +60,12 @@ class Timing:
         if ids:
             async with self._pool.connection() as conn:
                 await grants.take_back(conn, ids)
+
+    async def _write_beginnings(self, together: Sequence[Sequence[UUID]]) -> list[list[GrantRow]]:
+        async with self._pool.connection() as conn:
+            ids = list(chain.from_iterable(together))
+            begun = {row.id: row for row in await retrying(partial(grants.begin, conn, ids))}
+        return [[begun[row_id] for row_id in asked if row_id in begun] for asked in together]
 
     async def _write_openings(self, together: Sequence[Sequence[UUID]]) -> list[set[UUID]]:
         async with self._pool.connection() as conn:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
+from uuid import UUID
 
 from attrs import field, frozen
 
@@ -13,6 +14,12 @@ from opendesk.network.routers.lanes import is_pretended, lane_of, router_of
 
 # Looked at and brought right together: 8 kB of questions, and no other place of the router waits for longer than those take.
 PLACES_AT_ONCE: Final = 50
+# What the key of a job that ends a grant begins with; the grant's id follows.
+ENDS: Final = "grant:"
+
+
+def end_key(grant: UUID) -> str:
+    return f"{ENDS}{grant}"
 
 
 def portions(places: Sequence[Place], size: int) -> Iterator[tuple[Place, ...]]:
@@ -33,13 +40,17 @@ class Kind(StrEnum):
 
 @frozen
 class Work:
-    """The first place is the one that it is about; a RESTORE that has none means all. `dry_run`: it is only pretended."""
+    """The first place is the one that it is about; a RESTORE that has none means all. `dry_run`: it is only pretended.
+
+    `peer` is the public key of a tunnel that must not be silent, where one was named.
+    """
 
     kind: Kind
     router: str
     places: tuple[Place, ...] = ()
     pedido_id: str | None = None
     source: str | None = None
+    peer: str | None = None
     dry_run: bool = field(default=False, kw_only=True)
 
     @property
@@ -69,7 +80,13 @@ class Work:
         may be refused: see Crowded. `key` is for what need not wait for the device's other jobs.
         """
         places = [[place.ip, place.mac] for place in self.places]
-        does = {"about": places[0] if places else None, "places": places, "pedidoId": self.pedido_id}
+        # A null is told, too: who waits for no tunnel must not join what waits for one.
+        does = {
+            "about": places[0] if places else None,
+            "places": places,
+            "pedidoId": self.pedido_id,
+            "peer": self.peer,
+        }
         dedupe = None if same is None else f"{self.kind} {same}"
         lane = lane_of(self.router, dry_run=self.dry_run)
         return NewJob(
@@ -88,14 +105,18 @@ class Work:
 
     @classmethod
     def of(cls, job: Job) -> "Work":
-        payload = job.payload
+        return cls.read(job.type, job.lane, job.payload)
+
+    @classmethod
+    def read(cls, type_: str, lane: str, payload: dict[str, Any]) -> "Work":
         return cls(
-            Kind(job.type),
-            router_of(job.lane),
+            Kind(type_),
+            router_of(lane),
             _places(payload["places"]),
             payload.get("pedidoId"),
             payload.get("source"),
-            dry_run=is_pretended(job.lane),
+            payload.get("peer"),
+            dry_run=is_pretended(lane),
         )
 
 

@@ -66,12 +66,14 @@ CLAIM: Final = f"""
         UPDATE jobs SET state = 'running', attempts = attempts + 1, fence = fence + 1,
                         leased_by = %(node)s, leased_until = clock_timestamp() + %(ttl_s)s * interval '1 second'
           FROM picked WHERE jobs.id = picked.id
-     RETURNING jobs.id, fence, type, jobs.lane, key, payload, attempts, run_at, trace_id
+     RETURNING jobs.id, fence, type, jobs.lane, key, payload, attempts, run_at, trace_id, outcomes,
+               extract(epoch FROM clock_timestamp() - created_at)::float8 AS age_s
     )
     SELECT *, NULL::float8 AS next_s FROM taken
     UNION ALL
     -- What falls due later, as of the same moment.
-    SELECT NULL, NULL, NULL, open.lane, NULL, NULL, NULL, NULL, NULL, extract(epoch FROM next.run_at - clock_timestamp())::float8
+    SELECT NULL, NULL, NULL, open.lane, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+           extract(epoch FROM next.run_at - clock_timestamp())::float8
       FROM open CROSS JOIN LATERAL (
                SELECT j.run_at FROM jobs j WHERE j.lane = open.lane AND j.state = 'due' AND j.run_at > now() ORDER BY j.run_at LIMIT 1
            ) AS next

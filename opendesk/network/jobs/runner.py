@@ -148,7 +148,7 @@ class Runner:
         """For what nobody told of."""
         try:
             async with self._pool.connection() as conn:
-                if back := await table.take_back(conn, max_attempts=self._terms.retries.max_attempts):
+                if back := await table.take_back(conn, self._terms.retries):
                     log.warning("jobs.taken_back", jobs=back, reason="their leases ended")
         except AWAY as error:
             log.warning("jobs.database_away", error=repr(error))

@@ -78,6 +78,8 @@ class Job:
     attempts: int  # this one included
     run_at: datetime
     trace_id: str | None
+    outcomes: int = 0  # of attempts before this one, those that used none included
+    age_s: float = 0.0  # by the database's clock, as it was claimed
 
 
 @frozen
@@ -146,10 +148,15 @@ Outcome = Done | Again | Dead
 
 @frozen
 class Retries:
-    """RELAY_JOB_MAX_ATTEMPTS, RELAY_JOB_BACKOFF_BASE_MS."""
+    """RELAY_JOB_MAX_ATTEMPTS, RELAY_JOB_BACKOFF_BASE_MS. `patience_s`: types of which none that is younger dies of its attempts."""
 
     max_attempts: int
     base_s: float
+    patience_s: Mapping[str, float] = field(factory=dict)
+
+    def are_used_up(self, job: Job) -> bool:
+        patience_s = self.patience_s.get(job.type)
+        return job.attempts >= self.max_attempts and (patience_s is None or job.age_s >= patience_s)
 
 
 @frozen
@@ -173,7 +180,7 @@ def ended(job: Job, outcome: Outcome, retries: Retries, *, jitter: float) -> End
             return Ended(job.id, job.fence, job.lane, "done", result=_json_or_nothing(result))
         case Dead(error, result):
             return Ended(job.id, job.fence, job.lane, "dead", error=told(error), result=_json_or_nothing(result))
-        case Again(error, counts=True) if job.attempts >= retries.max_attempts:
+        case Again(error, counts=True) if retries.are_used_up(job):
             return Ended(job.id, job.fence, job.lane, "dead", error=told(error))
         case Again(error, after_s, counts):
             if after_s is None:

@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 import structlog
 
 from opendesk.network.jobs.claiming import CLAIM
-from opendesk.network.jobs.shapes import Added, Crowded, Ended, Found, Job, NewJob, as_json
+from opendesk.network.jobs.shapes import Added, Crowded, Ended, Found, Job, NewJob, Retries, as_json
 from opendesk.postgres.driver import TrioConnection
 
 log = structlog.get_logger()
@@ -59,8 +59,8 @@ _ADD: Final = f"""
     WITH given AS MATERIALIZED (
         SELECT g.*, coalesce(last.id, waiting.id) AS joined, coalesce(last.outcomes, waiting.outcomes) AS outcomes,
                waiting.id IS NOT NULL AS waits, waiting.id IS NOT NULL AND (g.joins AND waiting.dedupe = g.dedupe) IS NOT TRUE AS is_news
-          FROM unnest(%(type)s::text[], %(lane)s::text[], %(key)s::text[], %(payload)s::text[], %(run_at)s::timestamptz[], %(dedupe)s::text[],
-                      %(joins)s::bool[], %(within)s::text[], %(bounded)s::bool[], %(trace_id)s::text[])
+          FROM ROWS FROM (json_to_recordset(%(jobs)s::json) AS (type text, lane text, key text, payload jsonb, run_at timestamptz, dedupe text,
+                                                                joins bool, within jsonb, bounded bool, trace_id text))
                WITH ORDINALITY AS g (type, lane, key, payload, run_at, dedupe, joins, within, bounded, trace_id, n)
                LEFT JOIN LATERAL (
                    SELECT j.id, j.outcomes, j.dedupe FROM jobs j
@@ -69,7 +69,7 @@ _ADD: Final = f"""
                LEFT JOIN LATERAL (
                    SELECT j.id, j.outcomes, j.dedupe FROM jobs j
                     WHERE last.id IS NULL AND g.run_at IS NULL AND j.lane = g.lane AND j.key = g.key AND j.state IN ('due', 'running')
-                      AND j.state = 'due' AND (j.run_at <= now() OR j.fence > 0) AND j.type = g.type AND j.payload @> g.within::jsonb
+                      AND j.state = 'due' AND (j.run_at <= now() OR j.fence > 0) AND j.type = g.type AND j.payload @> g.within
                       AND NOT EXISTS (SELECT FROM jobs r WHERE r.lane = j.lane AND r.key = j.key AND r.state = 'running' AND r.seq > j.seq OFFSET 0)
                     ORDER BY j.seq DESC LIMIT 1 FOR UPDATE SKIP LOCKED
                ) AS waiting ON true
@@ -86,7 +86,7 @@ _ADD: Final = f"""
         SELECT g.*, uuid7() AS id FROM counted g WHERE has_room ORDER BY n
     ), made AS (
         INSERT INTO jobs (id, type, lane, key, payload, run_at, dedupe, trace_id)
-        SELECT id, type, lane, key, payload::jsonb, coalesce(run_at, now()), dedupe, trace_id FROM fresh ORDER BY n
+        SELECT id, type, lane, key, payload, coalesce(run_at, now()), dedupe, trace_id FROM fresh ORDER BY n
     ), hurried AS (
         UPDATE jobs SET run_at = least(jobs.run_at, now()), attempts = CASE WHEN wanted.is_news THEN 0 ELSE attempts END,
                         dedupe = coalesce(wanted.dedupe, jobs.dedupe)
@@ -154,18 +154,31 @@ _GIVE_BACK: Final = f"""
     SELECT count(*), (SELECT count(*) FROM told) FROM back
 """
 
-# How it ended nobody knows, but the attempt was one: a job that kills its daemon each time must come to an end, too.
+# How it ended nobody knows, but the attempt was one: a job that kills its daemon each time must come to an end, too. Of a type that we have
+# patience with not before its time.
 _TAKE_BACK: Final = f"""
     WITH lost AS MATERIALIZED (
-        SELECT id FROM jobs WHERE state = 'running' AND leased_until < now() LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+        SELECT id, attempts < %(max_attempts)s OR coalesce(created_at > now() - patience_s * interval '1 second', false) AS has_more
+          FROM jobs LEFT JOIN unnest(%(types)s::text[], %(patience_s)s::float8[]) AS patient (type, patience_s) USING (type)
+         WHERE state = 'running' AND leased_until < now() LIMIT %(limit)s FOR UPDATE OF jobs SKIP LOCKED
     ), back AS (
-        UPDATE jobs SET state = CASE WHEN attempts < %(max_attempts)s THEN 'due' ELSE 'dead' END,
-                        finished_at = CASE WHEN attempts < %(max_attempts)s THEN NULL ELSE clock_timestamp() END,
+        UPDATE jobs SET state = CASE WHEN has_more THEN 'due' ELSE 'dead' END,
+                        finished_at = CASE WHEN has_more THEN NULL ELSE clock_timestamp() END,
                         leased_by = NULL, leased_until = NULL, outcomes = outcomes + 1,
                         last_error = 'the daemon that worked on it was gone: its lease ended'
           FROM lost WHERE jobs.id = lost.id RETURNING lane
     ), {_TELL_LANES}
     SELECT count(*), (SELECT count(*) FROM told) FROM back
+"""
+
+_CANCEL: Final = """
+    UPDATE jobs SET state = 'done', finished_at = now(), result = jsonb_build_object('cancelled', %(why)s::text)
+     WHERE id = ANY (ARRAY(SELECT found.id FROM unnest(%(lanes)s::text[], %(keys)s::text[]) AS asked (lane, key)
+                                  CROSS JOIN LATERAL (
+                                      SELECT j.id FROM jobs j
+                                       WHERE j.lane = asked.lane AND j.key = asked.key AND j.state IN ('due', 'running') OFFSET 0
+                                  ) AS found))
+       AND state = 'due'
 """
 
 
@@ -190,17 +203,19 @@ async def add_many(conn: TrioConnection, jobs: Sequence[NewJob]) -> list[Added]:
 
 
 async def _add(conn: TrioConnection, jobs: Sequence[NewJob]) -> list[Added]:
-    values = {
-        name: [getattr(job, name) for job in jobs]
-        for name in ("type", "lane", "key", "run_at", "dedupe", "joins", "bounded", "trace_id")
-    }
-    await conn.run(_LOCK_KEYS, values)
-    values["payload"] = [as_json(job.payload) for job in jobs]
-    values["within"] = [None if job.within is None else as_json(job.within) for job in jobs]
-    rows = await conn.fetch(_ADD, values)
+    await conn.run(_LOCK_KEYS, {"lane": [job.lane for job in jobs], "key": [job.key for job in jobs]})
+    rows = await conn.fetch(_ADD, {"jobs": msgspec.json.encode([_written(job) for job in jobs]).decode()})
     if crowded := {(job.lane, job.key) for job, row in zip(jobs, rows, strict=True) if row[0] is None}:
         raise Crowded(crowded)
     return [Added(id=row[0], joined=row[1], outcomes=row[2]) for row in rows]
+
+
+def _written(job: NewJob) -> dict[str, object]:
+    """As one JSON, which takes a third of the time of as many arrays with JSON in them."""
+    names = ("type", "lane", "key", "run_at", "dedupe", "joins", "bounded", "trace_id")
+    within = None if job.within is None else msgspec.Raw(as_json(job.within).encode())
+    payload = msgspec.Raw(as_json(job.payload).encode())
+    return {**{name: getattr(job, name) for name in names}, "payload": payload, "within": within}
 
 
 async def claim(
@@ -239,6 +254,12 @@ async def finish(conn: TrioConnection, outcomes: Sequence[Ended]) -> set[UUID]:
     return {row[0] for row in await conn.fetch(_FINISH, values)}
 
 
+async def cancel(conn: TrioConnection, keys: Sequence[tuple[str, str]], *, why: str) -> int:
+    """What waits for these lanes and keys has nothing left to do, and is done; how many. What runs finds out for itself."""
+    values = {"lanes": [lane for lane, _ in keys], "keys": [key for _, key in keys], "why": why}
+    return await conn.run(_CANCEL, values)
+
+
 async def renew(conn: TrioConnection, jobs: Sequence[Job], *, ttl_s: float) -> set[UUID]:
     """Make their leases last `ttl_s` from now; the ids of those that are still ours."""
     values = {"id": [job.id for job in jobs], "fence": [job.fence for job in jobs], "ttl_s": ttl_s}
@@ -252,8 +273,17 @@ async def give_back(conn: TrioConnection, node: UUID) -> int:
     return int(row[0])
 
 
-async def take_back(conn: TrioConnection, *, max_attempts: int) -> int:
+async def take_back(conn: TrioConnection, retries: Retries) -> int:
     """Make what daemons left behind that are gone (their leases ended) due again, or dead if it was the last attempt."""
-    row = await conn.fetch_one(_TAKE_BACK, {"limit": BATCH, "max_attempts": max_attempts})
+    patience = retries.patience_s
+    row = await conn.fetch_one(
+        _TAKE_BACK,
+        {
+            "limit": BATCH,
+            "max_attempts": retries.max_attempts,
+            "types": list(patience),
+            "patience_s": list(patience.values()),
+        },
+    )
     assert row is not None
     return int(row[0])

@@ -37,6 +37,8 @@ _COLUMNS: Final = "id, host, port, tls, tls_sha256, username, password_sealed, t
 _SEEN: Final = "dry_run <= %(dry_run)s"
 _LIST: Final = f"SELECT {_COLUMNS} FROM routers WHERE {_SEEN} ORDER BY id LIMIT %(limit)s"
 _GET: Final = f"SELECT {_COLUMNS} FROM routers WHERE id = %(id)s AND {_SEEN}"
+# In one order, so that two who hold some of them don't wait for each other in a circle.
+_HOLD: Final = f"SELECT id FROM routers WHERE id = ANY (%(ids)s) AND {_SEEN} ORDER BY id FOR KEY SHARE"
 _PUT: Final = """
     WITH put AS (
         INSERT INTO routers AS r (id, host, port, tls, tls_sha256, username, password_sealed, timeout_ms, dry_run)
@@ -132,6 +134,13 @@ async def load(conn: TrioConnection, settings: Settings) -> dict[str, RouterSpec
     for node in settings.mikrotik_nodes:
         specs[node.id] = _node_or_fault(node, settings, OVER_DATABASE if node.id in specs else ENVIRONMENT)
     return {spec.id: spec for spec in await through_tunnels(conn, settings, specs.values())}
+
+
+async def hold(conn: TrioConnection, ids: Iterable[str], *, dry_run: bool) -> set[str]:
+    """Those that are registered in the database, and stay so until the caller's transaction ends: what it writes for them is seen by
+    whoever removes one.
+    """
+    return {row[0] for row in await conn.fetch(_HOLD, {"ids": list(ids), "dry_run": dry_run})}
 
 
 async def find(conn: TrioConnection, settings: Settings, router_id: str) -> RouterSpec:

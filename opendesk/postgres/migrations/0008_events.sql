@@ -36,6 +36,7 @@ CREATE INDEX events_job ON opendesk.events (job_id) WHERE job_id IS NOT NULL;
 CREATE INDEX events_age ON opendesk.events (received_at) WHERE type IS NOT NULL;   -- those that have details
 CREATE INDEX events_order ON opendesk.events (pedido_id) WHERE pedido_id IS NOT NULL;
 CREATE INDEX events_device ON opendesk.events (mac) WHERE mac IS NOT NULL;
+CREATE INDEX events_waiting ON opendesk.events (received_at) WHERE ok IS NULL;
 CREATE INDEX events_failed ON opendesk.events (received_at) WHERE NOT ok;
 
 -- One of several daemons does it at a time.
@@ -51,8 +52,10 @@ DECLARE
     lanes text;
 BEGIN
     IF NEW.type = 'ACK_EVENT' THEN
+        -- Where another of it waits, that one tells the news.
         UPDATE events SET acked_at = clock_timestamp()
-         WHERE id_hash = decode(NEW.key, 'hex') AND dry_run = (NEW.lane <> '/acks') AND NEW.state = 'done';
+         WHERE id_hash = decode(NEW.key, 'hex') AND dry_run = (NEW.lane <> '/acks') AND NEW.state = 'done'
+           AND NOT EXISTS (SELECT FROM jobs WHERE lane = NEW.lane AND key = NEW.key AND state IN ('due', 'running'));
         RETURN NULL;
     END IF;
     WITH decided AS (

@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any, Final
 from uuid import uuid4
 
-from attrs import define, field
+from attrs import define, evolve, field
 from psycopg import OperationalError
 import pytest
 from structlog.testing import capture_logs
@@ -16,11 +17,13 @@ from opendesk.network.hotspots.executor import Executor
 from opendesk.network.hotspots.place import Place
 from opendesk.network.hotspots.plan import Conflict
 from opendesk.network.hotspots.work import Kind, Work
+from opendesk.network.jobs import add
 from opendesk.network.jobs.shapes import Again, Dead, Done, Job, Outcome
 from opendesk.network.routeros.errors import TooMuch, Trap
 from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable, TunnelSilent
 from opendesk.ops.audit import Audit
 from opendesk.ops.metrics import Metrics
+from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from tests.network.behind import IP, MAC
 
@@ -131,6 +134,30 @@ async def test_what_may_go_well_the_next_time_is_tried_again(bench: Bench, fault
     assert told.items() <= line.items()
 
 
+@pytest.mark.parametrize(
+    ("silent_s", "after_s"), [(301.0, 301 / 60), (10.0, 5.0), (86_400.0, 30.0), (inf, 30.0)],
+    ids=["lately", "for a moment", "for a day", "always"],
+)  # fmt: skip
+async def test_what_waits_for_a_silent_tunnel_uses_no_attempt_and_asks_no_router(
+    bench: Bench, silent_s: float, after_s: float
+) -> None:
+    bench.executor._peer_silent_for = {"its key": silent_s}.get
+    outcome = await bench.does(evolve(AUTHORIZE, peer="its key"))
+    assert isinstance(outcome, Again)
+    assert outcome.error.startswith("PEER_OFFLINE: ")
+    assert (outcome.after_s, outcome.counts) == (after_s, False)
+    assert bench.fleet.workers["r1"].held == []
+    assert isinstance(await bench.does(evolve(AUTHORIZE, peer="another")), Done)
+    assert isinstance(await bench.does(AUTHORIZE), Done)
+
+
+async def test_who_waits_for_no_tunnel_joins_nothing_that_does(conn: TrioConnection) -> None:
+    peers = ("its key", "its key", None)
+    waits, again, other = [await add(conn, evolve(AUTHORIZE, peer=peer).job("e", joins=False)) for peer in peers]
+    assert waits == again
+    assert other != waits
+
+
 async def test_a_row_in_the_way_is_hopeless(bench: Bench) -> None:
     conflict = InTheWay([Conflict("/ip/hotspot/ip-binding", "*1", "it is blocked")])
     outcome = await bench.does(AUTHORIZE, conflict)
@@ -166,7 +193,12 @@ async def test_places_of_a_job_are_held_by_ip_and_by_mac(bench: Bench) -> None:
 
 
 def test_work_is_read_as_it_was_written() -> None:
-    for work in (AUTHORIZE, Work(Kind.RESTORE, "r1"), Work(Kind.REVOKE, "r1", (Place(None, MAC), Place(IP, None)))):
+    for work in (
+        AUTHORIZE,
+        evolve(AUTHORIZE, peer="its key"),
+        Work(Kind.RESTORE, "r1"),
+        Work(Kind.REVOKE, "r1", (Place(None, MAC), Place(IP, None))),
+    ):
         new = work.job("trace-1")
         job = Job(uuid4(), 1, new.type, new.lane, new.key, new.payload, 1, None, None)  # type: ignore[arg-type]  # as above
         assert Work.of(job) == work

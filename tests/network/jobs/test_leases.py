@@ -18,7 +18,7 @@ RACERS = 8
 
 
 async def take_back(conn: TrioConnection) -> int:
-    return await table.take_back(conn, max_attempts=RETRIES.max_attempts)
+    return await table.take_back(conn, RETRIES)
 
 
 async def finish(conn: TrioConnection, job: Job, outcome: Done | Again | Dead) -> bool:

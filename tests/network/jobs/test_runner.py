@@ -28,7 +28,7 @@ from opendesk.network.jobs.runner import Handler
 from opendesk.network.jobs.shapes import Found
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
-from tests.network.jobs.working import PATIENCE_S, Workshop, claimed, new, running, until_job, until_state
+from tests.network.jobs.working import PATIENCE_S, RETRIES, Workshop, claimed, new, running, until_job, until_state
 
 LISTENERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %%'"
 
@@ -261,7 +261,7 @@ async def test_a_long_job_keeps_its_lease(pool: Pool, conn: TrioConnection, conn
         with trio.fail_after(PATIENCE_S):
             while await leased_until(conn) < first + timedelta(seconds=1.2):  # nobody tells
                 await trio.sleep(0.02)
-                await table.take_back(conn, max_attempts=9)
+                await table.take_back(conn, RETRIES)
         go.set()
         view = await until_state(conn, job_id, "done")
     assert (len(shop.begun), view.attempts) == (1, 1)
@@ -291,7 +291,7 @@ async def test_a_job_whose_lease_was_lost_is_stopped_and_its_outcome_is_nobodys(
         job_id = await add(conn, new())
         await shop.until(lambda: len(shop.begun) == 1)
         await conn.run("UPDATE jobs SET leased_until = now() - interval '1 second'")
-        await table.take_back(conn, max_attempts=9)
+        await table.take_back(conn, RETRIES)
         with trio.fail_after(PATIENCE_S):
             await stopped.wait()
         assert (await until_state(conn, job_id, "done")).result == 2

@@ -1,6 +1,7 @@
 """Devices that fall silent and come back, and keys that take over, as the daemon sees them."""
 
 from base64 import b64encode
+from math import inf
 from typing import Any
 
 import pytest
@@ -66,6 +67,44 @@ async def test_going_offline_and_coming_back_are_told_counted_and_known(conninfo
         ]
         assert on.figures("opendesk_tunnel_peers") == {"ONLINE": 1}
         assert on.figures("opendesk_tunnel_transitions_total") == {"ONLINE": 2, "OFFLINE": 1}
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_a_peer_is_silent_by_its_key_whatever_address_it_has(conninfo: str) -> None:
+    async with tunnels_on(conninfo, offline_max_age_s=300) as on:
+        await on.put("a", tunnel_ip=HOST)
+        await on.put("b")
+        assert on.tunnels.peer_silent_for(key("nobody")) is None
+        await until(lambda: on.tunnels.peer_silent_for(key("a")) == inf)  # it was never heard of
+        shake(on, "a")
+        shake(on, "b")
+        await until(lambda: on.tunnels.peer_silent_for(key("a")) is None)
+        await until(lambda: on.tunnels.peer_silent_for(key("b")) is None)
+        on.now.ahead_s = 301
+        shake(on, "b")
+        await until(lambda: on.tunnels.peer_silent_for(key("a")) is not None)
+        assert 300 < (on.tunnels.peer_silent_for(key("a")) or 0) < inf
+        assert on.tunnels.peer_silent_for(key("b")) is None
+
+
+@pytest.mark.usefixtures("_quick")
+@pytest.mark.parametrize(("keepalive", "max_age_s"), [(0, 300), (25, 0)], ids=["no keepalive", "switched off"])
+async def test_no_peer_is_silent_without_a_keepalive_or_where_it_is_off(
+    conninfo: str, keepalive: int, max_age_s: float
+) -> None:
+    async with tunnels_on(conninfo, offline_max_age_s=max_age_s) as on:
+        await on.put("a", tunnel_ip=HOST, keepalive=keepalive)
+        await until(lambda: on.figures("opendesk_tunnel_peers").get("NEVER_CONNECTED") == 1)
+        assert on.tunnels.peer_silent_for(key("a")) is None
+
+
+@pytest.mark.usefixtures("_quick")
+async def test_when_nobody_looks_no_peer_is_silent(conninfo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tunnels_on(conninfo, offline_max_age_s=300) as on:
+        await on.put("a", tunnel_ip=HOST)
+        await until(lambda: on.tunnels.peer_silent_for(key("a")) == inf)
+        monkeypatch.setattr(watching, "STALE_S", -1.0)
+        assert on.tunnels.peer_silent_for(key("a")) is None
 
 
 @pytest.mark.usefixtures("_quick")

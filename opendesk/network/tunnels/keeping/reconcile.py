@@ -132,6 +132,10 @@ class Tunnels:
         """For how many seconds the device of this tunnel IP has been silent, if that is too long to send it anything."""
         return self._watch.offline_for(host)
 
+    def peer_silent_for(self, public_key: str) -> float | None:
+        """The same of whichever peer of the interface has this key; infinite if nothing was ever heard of it."""
+        return self._watch.peer_silent_for(public_key)
+
     async def pass_once(self, *, remove_unknown: bool, most: int | None = None, apply: bool = True) -> Report:
         """A pass on an operator's word. Without `apply` it only shows; in a dry run, what would be put on an interface that holds nothing.
 

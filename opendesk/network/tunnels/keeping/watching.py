@@ -33,13 +33,14 @@ class Watch:
     came_back: Callable[[frozenset[str]], None]
     _presence: Presence = field(init=False)
     _silences_s: dict[str, float] = field(factory=dict)  # by tunnel IP
+    _silent_peers_s: dict[str, float] = field(factory=dict)  # by public key
     _looked_s: float = -math.inf
 
     def __attrs_post_init__(self) -> None:
         self._presence = Presence(self._online_s)
 
     async def look(self, interface: Interface, devices: Mapping[str, Known], now_unix: float) -> None:
-        """In three steps, of ten milliseconds each where there are ten thousand devices. `now_unix`: when it was read."""
+        """In four steps, of ten milliseconds each where there are ten thousand devices. `now_unix`: when it was read."""
         devices = dict(devices)
         keys = {one.id: one.public_key for one in devices.values()}
         transitions = self._presence.look(interface.peers, keys, now_unix)
@@ -47,6 +48,8 @@ class Watch:
         self._figures.peers_are(presence.count(interface.peers.values(), now_unix, self._online_s))
         await trio.lowlevel.checkpoint()
         silences_s = self._silent(interface, devices, now_unix)
+        await trio.lowlevel.checkpoint()
+        self._silent_peers_s = self._silent_peers(interface, devices, now_unix)
         back = self._silences_s.keys() - silences_s.keys()
         self._silences_s, self._looked_s = silences_s, trio.current_time()
         self._tell(transitions)
@@ -64,6 +67,23 @@ class Watch:
             age_s = self._presence.silence_s(one.id, now_unix)
             if age_s is not None and age_s > self._max_age_s:
                 found[one.tunnel_ip] = age_s
+        return found
+
+    def _silent_peers(self, interface: Interface, devices: Mapping[str, Known], now_unix: float) -> dict[str, float]:
+        """Whoever put them there. A device is itself by the key that it had as well as by the one that it is to have."""
+        of_key = {key: one for one in devices.values() for key in one.keys}
+        found = {}
+        for key, peer in interface.peers.items() if self._max_age_s else ():
+            if not peer.keepalive:
+                continue
+            ages_s = [presence.age_of(peer.handshake_unix, now_unix)]
+            if _longer(ages_s[0], self._max_age_s) and (one := of_key.get(key)) is not None:
+                peers = [other for other in map(interface.peers.get, one.keys) if other is not None]
+                ages_s += [presence.age_of(other.handshake_unix, now_unix) for other in peers]
+                ages_s.append(self._presence.silence_s(one.id, now_unix))
+            age_s = min((age_s for age_s in ages_s if age_s is not None), default=None)
+            if _longer(age_s, self._max_age_s):
+                found[key] = math.inf if age_s is None else age_s
         return found
 
     def _tell(self, transitions: list[Transition]) -> None:
@@ -85,6 +105,15 @@ class Watch:
     def _is_stale(self) -> bool:
         return trio.current_time() - self._looked_s > STALE_S
 
+    def peer_silent_for(self, public_key: str) -> float | None:
+        """For how many seconds this peer of the interface has been silent, if that is too long; infinite if nothing was ever heard of it."""
+        return None if self._is_stale else self._silent_peers_s.get(public_key)
+
     def offline_for(self, host: str) -> float | None:
         """For how many seconds the device of this tunnel IP has been silent, if that is too long to send it anything."""
         return None if self._is_stale else self._silences_s.get(host)
+
+
+def _longer(age_s: float | None, max_age_s: float) -> bool:
+    """Than never heard of nothing is."""
+    return age_s is None or age_s > max_age_s

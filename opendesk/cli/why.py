@@ -1,0 +1,101 @@
+"""`opendesk why`: how something came to be as it is, from the database alone."""
+
+import json
+import sys
+from typing import Any, Final
+from uuid import UUID
+
+from attrs import evolve, frozen
+import click
+from rich.console import Console
+
+from opendesk.cli.common import TEXT, load_settings, with_connection
+from opendesk.cli.events import wire_of
+from opendesk.cli.why_lines import chain_trees, cut_lines
+from opendesk.cli.why_session import session_tree
+from opendesk.network.events import chain as chains
+from opendesk.network.events.chain import Chain
+from opendesk.postgres.driver import TrioConnection
+from opendesk.rental.sessions import story as stories
+from opendesk.rental.sessions.story import Story
+from opendesk.web.wire import to_wire
+
+# Where nobody looks at a screen, lines stay whole enough to search.
+FILE_WIDTH: Final = 400
+# What may be asked for: the longest is an eventId in UTF-8, and some to see that it is too long.
+MAX_WORD_BYTES: Final = 4_096
+
+
+@frozen
+class Found:
+    chain: Chain
+    story: Story | None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        return self.chain.found_as if self.story is None else (*self.chain.found_as, "sessionId")
+
+
+@click.command()
+@click.argument("word", type=TEXT)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def why(context: click.Context, word: str, *, as_json: bool) -> None:
+    """Tell the whole story of WORD: an eventId, a pedidoId, a deviceToken, a sessionId, or the id of a job.
+
+    With - it is the first line of standard input, where nobody else on this machine can read it: a deviceToken is a secret.
+    """
+    wanted = _from_input() if word == "-" else word
+
+    async def work(conn: TrioConnection) -> Found:
+        return Found(await chains.find(conn, wanted), await _story(conn, wanted))
+
+    found = with_connection(load_settings(context), work)
+    if found.chain.is_empty and found.story is None:
+        # Without the word: it may be a token.
+        raise click.ClickException(
+            "nothing is known of this: it is no eventId, pedidoId, deviceToken, sessionId or job here"
+        )
+    if as_json:
+        click.echo(json.dumps(_wire(found), indent=2))
+        return
+    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False)
+    if found.story is not None:
+        console.print(session_tree(found.story))
+    for tree in chain_trees(found.chain):
+        console.print(tree)
+    for line in cut_lines(found.chain):
+        console.print(line)
+
+
+def _from_input() -> str:
+    line = sys.stdin.buffer.readline(MAX_WORD_BYTES + 1).rstrip(b"\r\n")
+    if not line or len(line) > MAX_WORD_BYTES:
+        raise click.UsageError(f"the first line of standard input has 1 to {MAX_WORD_BYTES} bytes")
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise click.UsageError("the first line of standard input is not UTF-8") from None
+
+
+async def _story(conn: TrioConnection, word: str) -> Story | None:
+    try:
+        session_id = UUID(word)
+    except ValueError:
+        return None
+    return await stories.find(conn, session_id)
+
+
+def _wire(found: Found) -> dict[str, Any]:
+    chain = found.chain
+    return {
+        "foundAs": list(found.kinds),
+        "events": [wire_of(event) for event in chain.events],
+        "jobs": [{**to_wire(evolve(job, result=None)), "result": job.result} for job in chain.jobs],
+        "grants": to_wire(chain.grants),
+        "device": to_wire(chain.device),
+        "routers": to_wire(chain.routers),
+        "session": None if found.story is None else to_wire(found.story.session),
+        "entries": [] if found.story is None else to_wire(found.story.entries),
+        "cut": [*chain.cut, *(["entries"] if found.story is not None and found.story.is_cut else [])],
+    }

@@ -1,0 +1,43 @@
+"""What is counted of events. No label grows with them."""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+from opendesk.network.events.types import Type
+from opendesk.ops.metrics import OTHER, Bounded, Metrics
+
+# How taking one in ends. What becomes of it later is counted by the reason that its ACK tells, or as done.
+RECEIVED: Final = "received"
+AGAIN: Final = "again"
+REFUSED: Final = "refused"
+NAMELESS: Final = "nameless"
+
+_TYPES: Final = frozenset(Type)
+
+
+class EventFigures:
+    """Made once a daemon, beside its Metrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        registry = metrics.registry
+        self._outcome, self._fetch, self._ack = Bounded(), Bounded(), Bounded()
+        self._events = Counter("opendesk_events", "Events, by type and outcome", ["type", "outcome"], registry=registry)
+        self._fetches = Counter(
+            "opendesk_event_fetches", "Times that events were asked for, by outcome", ["outcome"], registry=registry
+        )
+        self._acks = Counter("opendesk_acks", "ACKs sent, by outcome", ["outcome"], registry=registry)
+        self._waiting = Gauge("opendesk_inbox_events", "Events that are not decided yet", registry=registry)
+
+    def took(self, kind: str | None, outcome: str, count: int = 1) -> None:
+        label = kind if kind in _TYPES else OTHER
+        self._events.labels(label, self._outcome(outcome)).inc(count)
+
+    def fetched(self, outcome: str) -> None:
+        self._fetches.labels(self._fetch(outcome)).inc()
+
+    def acked(self, outcome: str) -> None:
+        self._acks.labels(self._ack(outcome)).inc()
+
+    def waiting_are(self, count: int) -> None:
+        self._waiting.set(count)
