@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from opendesk.network import overview_api, relay_api
+from opendesk.network.events.figures import EventFigures
 from opendesk.network.figures import NetworkFigures
 from opendesk.network.hotspots import api as hotspots
 from opendesk.network.hotspots.place import Grant
@@ -45,6 +46,10 @@ def test_every_metric_is_there() -> None:
     before = {family.name for family in metrics.registry.collect()}
     figures = NetworkFigures(metrics)
     figures.router_acted("r1", ok=True, seconds=1.0)
+    events = EventFigures(metrics)
+    events.took(None, "again")
+    events.fetched("nothing")
+    events.acked("taken")
     shared = {family.name for family in metrics.registry.collect()} - before
     told = set(re.findall(r"^\| `(opendesk_\w+)`", PAGE, re.MULTILINE))
     assert {name.removesuffix("_total") for name in told} == {

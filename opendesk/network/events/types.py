@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from opendesk.errors import FieldFault, ValidationFailed
 from opendesk.network.hotspots.place import Place
-from opendesk.network.hotspots.requests import Address, Mac, MikId, Minutes, PedidoId, place_of
+from opendesk.network.hotspots.requests import MOST_MINUTES, Address, Mac, MikId, Minutes, PedidoId, place_of
 from opendesk.network.wireguard import keys
 from opendesk.web.reading import structure_value
 from opendesk.web.wire import camel
@@ -36,6 +36,8 @@ _STEP: Final = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
 # A type that nobody knows is told back and kept up to here.
 MOST_TYPE: Final = 64
 
+# As the API's minutes, but for what is meant without them.
+TrialMinutes = Annotated[int, Meta(ge=1, le=MOST_MINUTES, description=f"how long; without it, {TRIAL_MINUTES} minutes")]
 EventId = Annotated[str, Meta(pattern=ID_PATTERN, min_length=1, max_length=MOST_ID, examples=["evt-10442-1"])]
 PeerKey = Annotated[
     str,
@@ -108,7 +110,7 @@ class TrialRequested:
     mik_id: MikId
     ip: Address
     mac: Mac
-    trial_minutes: Minutes | None = None
+    trial_minutes: TrialMinutes | None = None
     peer_public_key: PeerKey | None = None
 
 

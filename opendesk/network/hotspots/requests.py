@@ -40,7 +40,8 @@ Mac = Annotated[
 ]
 UserAgent = Annotated[str, Meta(max_length=1000)]
 # 240 days: RouterOS has no time-outs of more than 248.
-Minutes = Annotated[int, Meta(ge=1, le=345_600, description="how long; without it, until it is revoked")]
+MOST_MINUTES: Final = 345_600
+Minutes = Annotated[int, Meta(ge=1, le=MOST_MINUTES, description="how long; without it, until it is revoked")]
 TraceId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 
 
