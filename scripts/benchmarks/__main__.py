@@ -23,6 +23,10 @@ BENCHES: Final = {
     "relay": ("relay", "the stream relay: CPU a message, latency, memory, against relays on Node"),
     "jobs": ("job_queue", "durable jobs that do nothing, claimed and finished: jobs a second"),
     "routers": ("routers", "hotspots on routers at 50 ms: round trips, idle and dead ones, against routeros-api"),
+    "events": (
+        "events",
+        "a backend's events, taken, run and acknowledged: a second, paid to online, a million known ones",
+    ),
     "tunnels": ("tunnels", "10,000 WireGuard peers: one pass, all of them put, one more by the API, against wg alone"),
     "start": ("starting", "cold start, warm start, resident memory when idle"),
 }

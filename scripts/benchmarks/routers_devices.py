@@ -24,5 +24,9 @@ class Device:
     def pedido(self) -> str:
         return f"order {self.number}"
 
+    @classmethod
+    def of(cls, mac: str) -> "Device":
+        return cls(int(mac.replace(":", ""), 16) & 0xFFFFFF)
+
     def router(self, count: int) -> int:
         return self.number % count

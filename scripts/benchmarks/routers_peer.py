@@ -20,9 +20,9 @@ THREADS: Final = 32
 _MENUS: Final = ("/ip/hotspot/ip-binding", "/ip/firewall/address-list", "/ip/hotspot/active", "/ip/hotspot/host")
 
 
-def _authorize(node: dict[str, Any], device: Device) -> None:
+def authorize(node: dict[str, Any], device: Device, latency_s: float = LATENCY_S) -> None:
     """What our rows are, each looked for before it is added; and the device sent away, so that it comes back as bypassed."""
-    time.sleep(LATENCY_S)  # of the connection's handshake, which takes no time on the loopback address
+    time.sleep(latency_s)  # of the connection's handshake, which takes no time on the loopback address
     pool = routeros_api.RouterOsApiPool(
         node["host"], username=node["user"], password=node["pass"], port=node["port"], plaintext_login=True
     )
@@ -49,7 +49,7 @@ def _run(told: dict[str, Any]) -> dict[str, Any]:
         while time.monotonic() < until_s:
             device, begun_s = Device(next(numbers)), time.monotonic()
             try:
-                _authorize(nodes[device.router(len(nodes))], device)
+                authorize(nodes[device.router(len(nodes))], device)
             except Exception as error:  # noqa: BLE001  # told, and then there is no result
                 failures.append(repr(error))
                 return

@@ -2,12 +2,15 @@
 
 from functools import partial
 import json
+import time
 from typing import Any, Final
 
 import trio
 
 from opendesk.simulators.routeros.fleet import Served, serve_all
+from opendesk.simulators.routeros.menus import BINDING, HOST
 from opendesk.simulators.routeros.router import Router
+from opendesk.simulators.routeros.tables import Row
 from scripts.benchmarks.relay_sockets import raise_descriptor_limit
 from scripts.benchmarks.routers_devices import Device
 
@@ -40,8 +43,24 @@ def _counts(fleet: list[Router]) -> dict[str, int]:
     return {name: sum(getattr(router.counts, name) for router in fleet) for name in names}
 
 
-def _answer(fleet: list[Router], told: dict[str, Any]) -> object:
+def _watch(fleet: list[Router], done_s: dict[str, float]) -> None:
+    """From now on: when the last was done that lets a device through, by its MAC: its binding is there, its host of before is gone."""
+
+    def changed(path: str, row: Row, gone: bool) -> None:  # noqa: FBT001  # a Watcher
+        if (path, gone) in {(BINDING, False), (HOST, True)}:
+            done_s[row.values["mac-address"]] = time.monotonic()
+
+    for router in fleet:
+        router.state.watchers.append(changed)
+
+
+def _answer(fleet: list[Router], done_s: dict[str, float], told: dict[str, Any]) -> object:
     match told["ask"]:
+        case "watch":
+            _watch(fleet, done_s)
+            return None
+        case "done":
+            return [done_s.get(Device(number).mac) for number in told["numbers"]]
         case "counts":
             return _counts(fleet)
         case "phones":
@@ -59,13 +78,13 @@ async def main() -> None:
     """The first line says how many, and how far away; the answer is MIKROTIK_NODES. Until standard input ends."""
     raise_descriptor_limit()
     stdin, stdout = trio.lowlevel.FdStream(_STDIN), trio.lowlevel.FdStream(_STDOUT)
-    rest, fleet = b"", list[Router]()
+    rest, fleet, done_s = b"", list[Router](), dict[str, float]()
     async with trio.open_nursery() as nursery:
         async for data in stdin:
             *lines, rest = (rest + data).split(b"\n")
             for told in map(json.loads, lines):
                 if fleet:
-                    said: object = _answer(fleet, told)
+                    said: object = _answer(fleet, done_s, told)
                 else:
                     fleet = [_router(index, told["count"], told) for index in range(told["count"])]
                     served: list[Served] = await nursery.start(partial(serve_all, fleet, latency_s=told["latency_s"]))

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 import json
-from typing import Any, Final
+from typing import IO, Any, Final
 
 from attrs import frozen
 import trio
@@ -33,6 +33,7 @@ class Fleet:
     count: int
     black_holes: float = 0.0
     refusing: float = 0.0
+    latency_s: float = LATENCY_S
 
 
 @frozen
@@ -78,9 +79,9 @@ class World:
     async def drive(self, load: Load) -> Done:
         """Raise RuntimeError if a router that lives was not used as asked, or a device isn't let through afterwards."""
         async with child("routers_load") as backends:
-            before, simulators_s = self.served.cpu(), self._simulators_s()
+            before, simulators_s = self.served.cpu(), self.simulators_s()
             found = await backends.ask(self._told(load), within_s=load.seconds + DRAIN_S)
-            cpu, simulators_s = self.served.cpu() - before, self._simulators_s() - simulators_s
+            cpu, simulators_s = self.served.cpu() - before, self.simulators_s() - simulators_s
         refused: dict[int, int] = {}
         numbers, took_s = list[int](), list[float]()
         for begun, status, seconds in found["answers"]:
@@ -108,26 +109,28 @@ class World:
             "most": load.most,
         }
 
-    def _simulators_s(self) -> float:
+    def simulators_s(self) -> float:
         times = self.simulated.usage.cpu_times()
         return float(times.user + times.system)
 
 
 @asynccontextmanager
-async def world(base: Database, fleet: Fleet) -> AsyncIterator[World]:
-    """Entered when the daemon is connected to every router that lives."""
+async def world(
+    base: Database, fleet: Fleet, *, settings: Mapping[str, str] = {}, log: IO[bytes] | None = None
+) -> AsyncIterator[World]:
+    """Entered when the daemon is connected to every router that lives. `settings` are further ones of the daemon's."""
     async with child("routers_simulated") as simulated:
         told = {
             "name": fleet.name,
             "count": fleet.count,
-            "latency_s": LATENCY_S,
+            "latency_s": fleet.latency_s,
             "black_holes": fleet.black_holes,
             "refusing": fleet.refusing,
         }
         made = await simulated.ask(told)
         nodes = made["nodes"]
-        environ = {**_SETTINGS, "MIKROTIK_NODES": json.dumps(nodes, separators=(",", ":"))}
-        async with serving(base, environ=environ) as served:
+        environ = {**_SETTINGS, "MIKROTIK_NODES": json.dumps(nodes, separators=(",", ":")), **settings}
+        async with serving(base, environ=environ, log=log) as served:
             found = World(served, nodes, simulated, frozenset(made["alive"]))
             await _until_connected(found)
             yield found

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from typing import Final
+from typing import IO, Final
 from urllib.parse import urlencode
 
 from attrs import frozen
@@ -103,12 +103,16 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    base: Database, command: Sequence[str] = OURS, *, environ: Mapping[str, str] | None = None
+    base: Database,
+    command: Sequence[str] = OURS,
+    *,
+    environ: Mapping[str, str] | None = None,
+    log: IO[bytes] | None = None,
 ) -> AsyncIterator[Served]:
-    """Run a server until it is left: the daemon itself, or `PEER` with what it is to be."""
+    """Run a server until it is left: the daemon itself, or `PEER` with what it is to be. Its log goes there, else to our standard error."""
     port = free_port()
     own = {"DATABASE_URL": base.url, "JWT_SECRET": JWT_SECRET, "PORT": str(port), **_PATIENT, **(environ or {})}
-    process = start(command, own)
+    process = start(command, own, log)
     try:
         await until_ready(process, port)
         yield Served(port, psutil.Process(process.pid), base.postmaster)
@@ -117,11 +121,11 @@ async def serving(
             await stop(process)
 
 
-def start(command: Sequence[str], settings: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """A Python of this environment, with these settings and no others. Its log goes to our standard error."""
+def start(command: Sequence[str], settings: Mapping[str, str], log: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+    """A Python of this environment, with these settings and no others."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "PYTHONPATH") if name in os.environ}
     environ = {**kept, "LOG_LEVEL": "warning", **settings}
-    return subprocess.Popen([sys.executable, *command], env=environ, stdout=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, *command], env=environ, stdout=subprocess.DEVNULL, stderr=log)
 
 
 async def until_ready(process: subprocess.Popen[bytes], port: int) -> None:
