@@ -5,6 +5,7 @@ decompression are out of the question here anyway.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 import ssl
 import time
 from typing import Final, Literal, Self
@@ -13,6 +14,7 @@ from attrs import define, field
 import httpx
 import trio
 
+from opendesk.network.events.connections import KeptTransports, one_connection
 from opendesk.network.signatures import BACKEND_HMAC, RELAY_HMAC, TIMESTAMP, is_signed, plain_signature
 from opendesk.settings import Settings
 from opendesk.settings.secret import Secret
@@ -29,10 +31,10 @@ MAX_BODY: Final = 8 * 2**20
 MAX_PIECES: Final = 2**16
 # What the answer to an ACK says is of no use to us; more than this, and the connection isn't worth keeping.
 MAX_ANSWER: Final = 16 * 2**10
-# The fetch, and as many ACKs at once as there are places for.
-CONNECTIONS: Final = 32
 # Shorter than servers' own (5 s with Node): a connection that the server is just closing fails the request.
 IDLE_S: Final = 4.0
+# Of an error that is logged, and kept with an ACK.
+MAX_ERROR: Final = 200
 # The others of a stop need no longer either.
 CLOSE_S: Final = 1.0
 # A batch without members.
@@ -63,8 +65,7 @@ def now_ms() -> int:
 
 
 def real_transport() -> httpx.AsyncBaseTransport:
-    limits = httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=IDLE_S)
-    return httpx.AsyncHTTPTransport(verify=ssl.create_default_context(), trust_env=False, limits=limits)
+    return KeptTransports(partial(one_connection, ssl.create_default_context(), IDLE_S))
 
 
 @define(eq=False)
@@ -210,7 +211,8 @@ def _root_of(error: BaseException) -> str:
     """What it comes of: httpx wraps what its transport wraps, and the outermost often says nothing."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return repr(error)
+    # What h11 can't read it quotes.
+    return repr(error).partition("bytearray(")[0][:MAX_ERROR]
 
 
 def _url(text: str | None) -> httpx.URL | None:

@@ -11,6 +11,7 @@ import trio
 
 from opendesk.network.events import backend as subject
 from opendesk.network.events.backend import MAX_PIECES, BackendClient, NotFetched, NotTaken
+from opendesk.network.events.connections import KeptTransports
 from opendesk.settings import load
 from opendesk.settings.secret import Secret
 from opendesk.simulators.event_backend import EventBackend, Fault
@@ -248,17 +249,15 @@ async def test_the_answer_to_an_ack_may_say_as_much_as_it_likes_and_is_not_read(
     assert await pretended(httpx.Response(200, stream=Crumbs())).acknowledge(ACK) == 200
 
 
-async def test_connections_are_kept() -> None:
-    dialled = 0
+async def test_one_who_asks_at_a_time_has_one_connection() -> None:
     backend = EventBackend(SECRETS)
     async with client_of(backend) as client:
         transport = client._transport
-        assert isinstance(transport, httpx.AsyncHTTPTransport)
+        assert isinstance(transport, KeptTransports)
         for _ in range(3):
             await client.fetch()
             await client.acknowledge(ACK)
-            dialled = max(dialled, len(transport._pool.connections))
-    assert dialled == 1
+        assert len(transport._all) == 1
 
 
 async def test_settings_make_one() -> None:
