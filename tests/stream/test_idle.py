@@ -210,6 +210,7 @@ def _query(session: UUID, role: Role, user: UUID) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("default:only :UserWarning")
 def test_ten_thousand_idle_sockets_stay_are_answered_fit_into_640_mib_and_are_told_goodbye(
     conninfo: str, sockets: int, relay: tuple[subprocess.Popen[str], int], crowd: Crowd

@@ -31,11 +31,16 @@ async def bench(*arguments: str) -> str:
     return said
 
 
+# Each of these takes from 10 to 35 s even so.
+LONG = {"events", "expiry", "heartbeats", "relay", "routers"}
+
+
 def benches() -> Iterator[Any]:
     why_not = impossible()
     needs_wireguard = pytest.mark.skipif(why_not is not None, reason=f"NO REAL WIREGUARD WAS MEASURED: {why_not}")
     for name in BENCHES:
-        yield pytest.param(name, marks=needs_wireguard if name == "tunnels" else ())
+        marks = [needs_wireguard] * (name == "tunnels") + [pytest.mark.long] * (name in LONG)
+        yield pytest.param(name, marks=marks)
 
 
 @pytest.mark.parametrize("name", list(benches()))
