@@ -71,7 +71,8 @@ def show(context: click.Context, event_id: str, *, as_json: bool) -> None:
         if number:
             say("")
         for name, value in wire_of(view).items():
-            say(f"{name}: {'-' if value is None else value}")
+            shown = view.name if name == "eventId" else value
+            say(f"{name}: {'-' if shown is None else shown}")
 
 
 def wire_of(view: EventView) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def wire_of(view: EventView) -> dict[str, Any]:
 
 
 def line_of(view: EventView) -> str:
-    who = view.event_id or f"{view.id_hash[:16]}… (details deleted)"
+    who = f"{view.id_hash[:16]}… (details deleted)" if view.details_gone else view.name
     where = f"{view.router_id or '-'}  {view.mac or view.ip or '-'}"
     error = view.result.get("error") if isinstance(view.result, dict) else None
     why = "  ".join(part for part in (view.reason, error and str(error)[:ERROR_WIDTH]) if part)

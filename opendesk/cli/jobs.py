@@ -10,7 +10,7 @@ from attrs import evolve
 import click
 
 from opendesk.cli.common import TEXT, load_settings, say, with_connection
-from opendesk.network.hotspots.replaying import why_not
+from opendesk.network.hotspots.replaying import bring_back
 from opendesk.network.jobs import looking
 from opendesk.network.jobs.shapes import STATES, JobView, State
 from opendesk.postgres.driver import TrioConnection
@@ -74,7 +74,8 @@ def show(context: click.Context, job: UUID, *, as_json: bool) -> None:
 def replay(context: click.Context, job: UUID, *, as_json: bool) -> None:
     """Have a dead job tried again, with all its attempts, before what came later to its key.
 
-    One that was to open the way of an order that has no access any more is refused.
+    One that was to open an order's way gives the order its access back, if that failed with it. If it is over, or was revoked or moved since,
+    it is refused.
     """
     _change(context, job, _replay, "is due again", as_json=as_json)
 
@@ -90,7 +91,7 @@ def discard(context: click.Context, job: UUID, *, as_json: bool) -> None:
 
 async def _replay(conn: TrioConnection, job: UUID) -> bool:
     async with conn.transaction():
-        if (why := await why_not(conn, job)) is not None:
+        if (why := await bring_back(conn, job)) is not None:
             raise click.ClickException(f"job {job} is not tried again: {why}")
         return await looking.replay(conn, job)
 

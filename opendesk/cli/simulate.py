@@ -98,7 +98,7 @@ def backend_command(port: int | None, events: BinaryIO | None, redeliver: str, *
         try:
             backend.put_batch(events.read())
         except ValueError as error:
-            raise click.BadParameter(f"it is no JSON array: {error}", param_hint="--events") from None
+            raise click.BadParameter(f"it is no JSON array of events: {error}", param_hint="--events") from None
     with plain_failures():
         trio.run(_serve_backend, backend, port or 0)
 

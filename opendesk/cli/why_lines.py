@@ -1,7 +1,7 @@
 """A chain, told to somebody who asks why: each event with the job that does it and its ACKs, each grant with its end."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from rich.text import Text
@@ -23,7 +23,10 @@ _ENDED: Final = {
     "expired": "its time was over",
     "removed": "its router was removed",
     "released": "the trial gave way to a paid order",
+    "failed": "its way could not be opened",
 }
+# A job's end and what it says of its event are one statement's.
+_ONE_TIME: Final = timedelta(seconds=1)
 
 
 def when(moment: datetime | None) -> str:
@@ -78,7 +81,7 @@ def _device_tree(chain: Chain) -> Tree:
 
 
 def _event_tree(event: EventView, jobs: Sequence[JobView], chain: Chain) -> Tree:
-    who = event.event_id or f"with the hash {event.id_hash}"
+    who = event.name or f"with the hash {event.id_hash}"
     pretended = " (dry run)" if event.dry_run else ""
     tree = Tree(Text(printable(f"event {who}: {event.state}{pretended}"), style=f"bold {_STYLES[event.state]}"))
     if event.details_gone:
@@ -114,7 +117,11 @@ def _decision(event: EventView) -> str:
 
 def _tell_ack(tree: Tree, event: EventView, acks: Sequence[JobView], chain: Chain) -> None:
     if event.acked_at is not None:
-        acked = branch(tree, f"acked {when(event.acked_at)}: the backend took it", "green")
+        before = min(
+            (job.finished_at for job in acks if job.state == "done" and job.finished_at), default=event.acked_at
+        )
+        first = f", the first time {when(before)}" if before < event.acked_at - _ONE_TIME else ""
+        acked = branch(tree, f"acked {when(event.acked_at)}: the backend took it{first}", "green")
     elif not acks:
         wants = event.wants_ack and not event.details_gone
         leaf(tree, "acked: when it is decided" if wants and event.ok is None else "acked: no ACK is waiting")

@@ -21,7 +21,7 @@ from structlog.processors import format_exc_info
 
 from opendesk.ops.journal import JOURNAL_SOCKET, JournalSink, is_journal, render_journal
 from opendesk.ops.lines import LineSink
-from opendesk.ops.redaction import redacted
+from opendesk.ops.redaction import plain, redacted
 
 LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40, "critical": 50}
 # httpx tells every request with its whole URL at INFO.
@@ -29,6 +29,7 @@ QUIET_LIBRARIES: Final = ("httpx", "httpcore")
 # Set by us; a key of the same name in an event gets a _ behind it.
 OWN_KEYS: Final = frozenset({"timestamp", "level"})
 
+_JSON: Final = json.JSONEncoder(ensure_ascii=False)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -77,6 +78,7 @@ class Logs:
         structlog.configure(
             processors=[self.process],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+            logger_factory=_no_logger,
             # A cached logger would keep the output of an earlier `configure`.
             cache_logger_on_first_use=False,
         )
@@ -95,6 +97,10 @@ class Logs:
         structlog.reset_defaults()
         if isinstance(self._sink, JournalSink):
             self._sink.close()
+
+
+def _no_logger(*_names: object) -> None:
+    """What structlog asks for with each call: `process` leaves nothing for it to do."""
 
 
 class _LibraryHandler(logging.Handler):
@@ -157,9 +163,14 @@ def _finished(level: str, event: structlog.types.EventDict, now_s: float) -> dic
     """Context variables merged in, the exception as one text, nothing secret; time, level and name first."""
     event = format_exc_info(None, level, merge_contextvars(None, level, event))
     # Apart from the rest, of which only so many are kept.
-    name, exception = ({key: event.pop(key)} if key in event else {} for key in ("event", "exception"))
-    own = {f"{key}_" if key in OWN_KEYS else key: value for key, value in redacted(event).items()}
-    return {"timestamp": rfc3339(now_s), "level": level, **redacted(name), **own, **redacted(exception)}
+    finished = {"timestamp": rfc3339(now_s), "level": level}
+    if "event" in event:
+        finished["event"] = plain(event.pop("event"))
+    exception = {"exception": plain(event.pop("exception"))} if "exception" in event else {}
+    own = redacted(event)
+    if not OWN_KEYS.isdisjoint(own):
+        own = {f"{key}_" if key in OWN_KEYS else key: value for key, value in own.items()}
+    return {**finished, **own, **exception}
 
 
 def rfc3339(now_s: float) -> str:
@@ -168,7 +179,7 @@ def rfc3339(now_s: float) -> str:
 
 
 def render_json(event: Mapping[str, Any]) -> bytes:
-    return json.dumps(event, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    return _JSON.encode(event).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def terminal_renderer(*, colors: bool) -> Callable[[Mapping[str, Any]], bytes]:

@@ -81,16 +81,15 @@ def _scrub_word(match: re.Match[str]) -> str:
 
 def redacted(event: Mapping[str, Any]) -> dict[str, Any]:
     """Make all values plain (text, numbers, lists, objects), and mask those whose key looks secret."""
-    pairs = ((_key(key), value) for key, value in islice(event.items(), ITEMS_MAX))
-    return {key: MASK if is_secret(key) else plain(value) for key, value in pairs}
+    return _mapping(event, 0)
 
 
 def plain(value: object, depth: int = 0) -> Any:
     """Make a value JSON can hold. Never raises, whatever the object does."""
-    if value is None or isinstance(value, bool):
-        return value
     if isinstance(value, str):
         return _text(value)
+    if value is None or isinstance(value, bool):
+        return value
     if isinstance(value, int):
         return int(value) if -WHOLE_MAX < value < WHOLE_MAX else _text(hex(value))
     if isinstance(value, float):
@@ -104,8 +103,7 @@ def plain(value: object, depth: int = 0) -> Any:
 def _collection(value: object, depth: int) -> Any:
     if depth < DEPTH_MAX:
         if isinstance(value, Mapping):
-            pairs = ((_key(key), item) for key, item in islice(value.items(), ITEMS_MAX))
-            return {key: MASK if is_secret(key) else plain(item, depth + 1) for key, item in pairs}
+            return _mapping(value, depth + 1)
         if isinstance(value, list | tuple | set | frozenset):
             items: Iterable[object] = value
             return [plain(item, depth + 1) for item in islice(items, ITEMS_MAX)]
@@ -114,7 +112,14 @@ def _collection(value: object, depth: int) -> Any:
     return _text(repr(value) if isinstance(value, BaseException | bytes) else str(value))
 
 
+def _mapping(values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    pairs = islice(values.items(), ITEMS_MAX)
+    return {(shown := _key(key)): MASK if is_secret(shown) else plain(value, depth) for key, value in pairs}
+
+
 def _key(key: object) -> str:
+    if type(key) is str:  # nearly all
+        return key[:KEY_MAX_CHARS]
     return str(key)[:KEY_MAX_CHARS] if isinstance(key, str | int | float) or key is None else f"<{type(key).__name__}>"
 
 

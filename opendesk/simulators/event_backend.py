@@ -21,8 +21,8 @@ EVENTS_PATH: Final = "/events"
 ACKS_PATH: Final = "/acks"
 QUEUE_PATH: Final = "/queue"
 
-# Members of one answer.
-BATCH: Final = 1_000
+# Of one router in one answer: not of all, or those of one that is dead would keep out those of all others.
+EACH: Final = 20
 # What is remembered of ACKs and fetches: of a long day only the end.
 REMEMBERED: Final = 100_000
 # A request's body: events put by hand.
@@ -110,8 +110,8 @@ class EventBackend:
     ack_status: int = 200
     fetches: deque[Asked] = field(factory=lambda: deque(maxlen=REMEMBERED))
     acks: deque[Ack] = field(factory=lambda: deque(maxlen=REMEMBERED))
-    _queue: dict[int, bytes] = field(factory=dict)
-    _places: dict[str, list[int]] = field(factory=dict)  # by eventId
+    _queues: dict[str | None, dict[int, bytes]] = field(factory=dict)  # by mikId
+    _places: dict[str, list[tuple[str | None, int]]] = field(factory=dict)  # by eventId
     _numbers: Iterable[int] = field(factory=itertools.count)
     _changed: trio.Event = field(factory=trio.Event)
 
@@ -119,18 +119,24 @@ class EventBackend:
         """Have them fetched, in this order. Bytes are given as they are."""
         for number, event in zip(self._numbers, events, strict=False):
             raw = event if isinstance(event, bytes) else json.dumps(event).encode()
-            self._queue[number] = raw
-            if (event_id := _id_of(raw)) is not None:
-                self._places.setdefault(event_id, []).append(number)
+            event_id, router = _names_in(raw)
+            self._queues.setdefault(router, {})[number] = raw
+            if event_id is not None:
+                self._places.setdefault(event_id, []).append((router, number))
 
     def put_batch(self, body: bytes) -> None:
         """An array of events, or one. Raise ValueError."""
-        events = json.loads(body)
+        try:
+            events = json.loads(body)
+        except RecursionError:
+            raise ValueError("it is nested too deeply") from None
+        if not isinstance(events, list | dict):
+            raise ValueError("it is neither an array nor an event")
         self.put(*(events if isinstance(events, list) else [events]))
 
     @property
     def waiting(self) -> int:
-        return len(self._queue)
+        return sum(map(len, self._queues.values()))
 
     def acks_of(self, event_id: str) -> list[Ack]:
         return [ack for ack in self.acks if ack.event_id == event_id and ack.taken]
@@ -168,11 +174,13 @@ class EventBackend:
             return Reply(401)
         if fault in {Fault.FAILING, Fault.REDIRECTED, Fault.SILENT, Fault.HUNG_UP}:
             return _refusal(fault)
-        given = list(itertools.islice(self._queue, BATCH))
-        members = [self._queue[number] for number in given]
+        given = sorted(
+            (number, router) for router, queue in self._queues.items() for number in itertools.islice(queue, EACH)
+        )
+        members = [self._queues[router][number] for number, router in given]
         if self.redelivery is Redelivery.NEVER:
-            for number in given:
-                del self._queue[number]
+            for number, router in given:
+                self._forget(router, number)
         return self._signed(_spoiled(_batch(members, fault), fault), fault)
 
     def _signed(self, body: bytes, fault: Fault | None) -> Reply:
@@ -197,9 +205,15 @@ class EventBackend:
             return Reply(400)
         self.acks.append(ack)
         if taken and self.redelivery is Redelivery.UNTIL_ACKED:
-            for number in self._places.pop(ack.event_id, ()):
-                self._queue.pop(number, None)
+            for router, number in self._places.pop(ack.event_id, ()):
+                self._forget(router, number)
         return Reply(self.ack_status, b"{}") if fault is None else _refusal(fault)
+
+    def _forget(self, router: str | None, number: int) -> None:
+        queue = self._queues.get(router, {})
+        queue.pop(number, None)
+        if not queue:
+            self._queues.pop(router, None)
 
     def _put_by_hand(self, asked: Asked) -> Reply:
         try:
@@ -249,12 +263,19 @@ def _spoiled(body: bytes, fault: Fault | None) -> bytes:
             return body
 
 
-def _id_of(raw: bytes) -> str | None:
+def _names_in(raw: bytes) -> tuple[str | None, str | None]:
+    """The eventId and the mikId, where they are strings."""
     try:
-        found = json.loads(raw)["eventId"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return found if isinstance(found, str) else None
+        event = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None, None
+    payload = event.get("payload") if isinstance(event, dict) else None
+    found = (
+        event.get("eventId") if isinstance(event, dict) else None,
+        payload.get("mikId") if isinstance(payload, dict) else None,
+    )
+    event_id, router = (each if isinstance(each, str) else None for each in found)
+    return event_id, router
 
 
 def _hmac(secret: str, text: bytes) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from opendesk.simulators.event_backend import EventBackend, Fault, Redelivery
+from opendesk.simulators.event_backend import EACH, EventBackend, Fault, Redelivery
 from opendesk.simulators.event_server import served
 
 PATIENCE_S = 30
@@ -49,6 +49,20 @@ async def test_events_are_given_again_as_it_is_told(redelivery: Redelivery, then
     assert [ack.event_id for ack in backend.acks] == ["a"]
 
 
+async def test_what_waits_for_one_router_keeps_none_of_the_others_from_being_given() -> None:
+    backend = EventBackend()
+    dead = [{"eventId": f"dead-{number}", "payload": {"mikId": "dead"}} for number in range(3 * EACH)]
+    odd = [{"eventId": f"odd-{number}", "payload": []} for number in range(3 * EACH)]
+    others = [{"eventId": name, "payload": {"mikId": name}} for name in ("a", "b")]
+    backend.put(*dead, *odd, *others)
+    async with served(backend) as url, httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:
+        assert await given_unsigned(http) == [*dead[:EACH], *odd[:EACH], *others]
+        for event_id in ("dead-0", "a"):
+            await http.post("/acks", content=ack_of(event_id))
+        assert await given_unsigned(http) == [*dead[1 : EACH + 1], *odd[:EACH], others[1]]
+    assert backend.waiting == 6 * EACH
+
+
 async def test_who_signs_wrongly_gets_nothing_and_is_not_listened_to() -> None:
     backend = EventBackend((SECRET,))
     backend.put(*EVENTS)
@@ -80,7 +94,8 @@ async def test_events_are_put_and_acks_are_read_by_hand() -> None:
     async with served(backend) as url, httpx.AsyncClient(base_url=url, timeout=PATIENCE_S) as http:
         assert (await http.post("/queue", json=EVENTS)).status_code == 202
         assert (await http.post("/queue", json={"eventId": "c"})).status_code == 202
-        assert (await http.post("/queue", content=b"{")).status_code == 400
+        for no_events in (b"{", b"5", b"null", b"[" * 100_000):
+            assert (await http.post("/queue", content=no_events)).status_code == 400
         assert await given_unsigned(http) == [*EVENTS, {"eventId": "c"}]
         assert (await http.post("/acks", content=b"[]")).status_code == 400
         await http.post("/acks", content=ack_of("c"))

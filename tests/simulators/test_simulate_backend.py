@@ -45,6 +45,8 @@ def test_it_prints_the_settings_for_it_and_serves_until_stopped(tmp_path: Path) 
     [
         (("--secret-stdin",), " \n", "no secret"),
         (("--events", "-"), "{", "no JSON array"),
+        (("--events", "-"), "5", "neither an array nor an event"),
+        (("--events", "-"), "[" * 100_000, "nested too deeply"),
         (("--port", "0"), "", "--port"),
         (("--redeliver", "sometimes"), "", "sometimes"),
     ],

@@ -116,7 +116,7 @@ async def test_a_daemon_that_is_killed_and_a_router_that_reboots_lengthen_no_tri
         rows = _timed(router)
         await there.kill()
         await there.begin()
-        await _are_delivered_again(there)
+        await _are_delivered_again(there, conn)
         assert await conn.fetch(_TRIALS) == before
         assert _timed(router) == rows
         # What has a time-out is gone, and is put back with what is left of it.
@@ -138,7 +138,7 @@ async def test_a_daemon_that_is_killed_and_a_router_that_reboots_lengthen_no_tri
             return await there.count("jobs WHERE type = 'END_GRANT' AND state = 'done'") == 2
 
         await until(are_over)
-        await _are_delivered_again(there)
+        await _are_delivered_again(there, conn)
         assert [held(each) for each in (router, stopped)] == [NOTHING, NOTHING]
         assert await there.count("hotspot_grants WHERE end_reason = 'expired'") == 2
         await there.check()
@@ -170,8 +170,14 @@ async def _pass(conn: TrioConnection, seconds: int) -> None:
     await conn.run("UPDATE jobs SET run_at = run_at - %(s)s * interval '1 second' WHERE type = 'END_GRANT'", values)
 
 
-async def _are_delivered_again(there: World) -> None:
-    """And that is answered with their ACKs."""
+async def _are_delivered_again(there: World, conn: TrioConnection) -> None:
+    """A minute after they were acknowledged, and that is answered with their ACKs."""
+
+    async def are_acked() -> bool:
+        return await there.count("events WHERE acked_at IS NULL") == 0
+
+    await until(are_acked)
+    await conn.run("UPDATE events SET acked_at = acked_at - interval '61 seconds'")
     acks = {name: len(there.acks(name)) for name in there.asked}
     there.backend.put(*there.asked.values())
     with trio.fail_after(PATIENCE_S):

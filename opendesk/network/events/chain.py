@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from opendesk.network.events import looking
 from opendesk.network.events.acks import ACK_EVENT
 from opendesk.network.events.looking import EventView
-from opendesk.network.hotspots.work import Kind
+from opendesk.network.hotspots.work import Kind, end_key
 from opendesk.network.jobs import JobView
 from opendesk.network.jobs import looking as jobs
 from opendesk.postgres.driver import TrioConnection
@@ -19,7 +19,10 @@ from opendesk.postgres.driver import TrioConnection
 # Of each kind: more of one order or device are told as "and more"; whoever has that many looks by event.
 MOST_EVENTS: Final = 50
 MOST_GRANTS: Final = 50
+# The last ones, beside the first, those that the events name, ACKs and ends.
 MOST_JOBS: Final = 200
+# The last ACKs of one event, or ends of one grant, beside the first: a backend that gives an event again is told again.
+LAST_EACH: Final = 3
 
 # Jobs are looked for from the first of what they were made for; their ids have the time in milliseconds, by the same clock.
 _EARLIER: Final = timedelta(seconds=1)
@@ -49,11 +52,20 @@ _DEVICE: Final = """
     SELECT router_id, host(ip) AS ip, upper(mac::text) AS mac, created_at, seen_at, addresses
       FROM hotspot_devices WHERE token_hash = %(hash)s
 """
+# `nth`: counted from the newest of its kind; of the first, how many there are.
 _JOBS: Final = f"""
-    SELECT id FROM jobs
-     WHERE id >= %(since)s AND (type = '{ACK_EVENT}' AND key = ANY (%(keys)s)
-                                OR payload ->> 'pedidoId' = ANY (%(orders)s) AND (%(calls_too)s OR type = '{Kind.END}'))
-     ORDER BY id LIMIT %(limit)s
+    WITH found AS (
+        SELECT id, type = '{ACK_EVENT}' AS is_ack,
+               CASE WHEN type = '{ACK_EVENT}' OR type = '{Kind.END}' AND key = ANY (%(ends)s) THEN lane || key END AS about
+          FROM jobs
+         WHERE id >= %(since)s AND (type = '{ACK_EVENT}' AND key = ANY (%(acks)s) OR type = '{Kind.END}' AND key = ANY (%(ends)s)
+                                    OR payload ->> 'pedidoId' = ANY (%(orders)s) AND (%(calls_too)s OR type = '{Kind.END}'))
+    ), numbered AS (
+        SELECT id, is_ack, CASE WHEN about IS NULL THEN {MOST_JOBS} ELSE {LAST_EACH} END AS most,
+               row_number() OVER (PARTITION BY about ORDER BY id DESC) AS nth, row_number() OVER (PARTITION BY about ORDER BY id) = 1 AS is_first
+          FROM found
+    )
+    SELECT id, is_ack, nth > most + 1 AS is_cut FROM numbered WHERE is_first OR nth <= most
 """
 _ORDER_OF: Final = "SELECT payload ->> 'pedidoId' FROM jobs WHERE id = %(id)s"
 _ROUTERS: Final = """
@@ -148,15 +160,16 @@ async def _find(conn: TrioConnection, word: str) -> Chain:
     grants = await _grants(conn, orders, None if device is None else token, found)
     is_order = word in {event.pedido_id for event in found} | {grant.pedido_id for grant in grants}
     kinds = {"eventId": bool(named), "pedidoId": is_order, "deviceToken": device is not None, "jobId": job is not None}
-    made = await _jobs(conn, found, grants, job, calls_too=is_order or device is not None)
+    shown, given = found[-MOST_EVENTS:], grants[-MOST_GRANTS:]
+    made, cut = await _jobs(conn, shown, given, job, calls_too=is_order or device is not None)
     chain = Chain(
         now=await _now(conn),
         found_as=tuple(kind for kind, is_it in kinds.items() if is_it),
-        events=tuple(found[-MOST_EVENTS:]),
-        grants=grants[-MOST_GRANTS:],
-        jobs=made[:MOST_JOBS],
+        events=tuple(shown),
+        grants=given,
+        jobs=made,
         device=device,
-        cut=_cut(events=len(found) > MOST_EVENTS, grants=len(grants) > MOST_GRANTS, jobs=len(made) > MOST_JOBS),
+        cut=(*_cut(events=len(found) > MOST_EVENTS, grants=len(grants) > MOST_GRANTS), *cut),
     )
     return evolve(chain, routers=await _routers(conn, chain))
 
@@ -214,23 +227,28 @@ async def _jobs(
     job: JobView | None,
     *,
     calls_too: bool,
-) -> tuple[JobView, ...]:
-    """In the order in which they were made: what does these events, ends these grants, and tells of it; what calls asked for these orders, too."""
-    orders = {grant.pedido_id for grant in grants} | {event.pedido_id for event in events if event.pedido_id}
+) -> tuple[tuple[JobView, ...], tuple[str, ...]]:
+    """In the order in which they were made: what does these events, ends these grants, and tells of it; what calls asked for these orders, too.
+
+    And of which there are more.
+    """
     moments = [event.received_at for event in events] + [grant.created_at for grant in grants]
     ids = {event.job_id for event in events if event.job_id} | ({job.id} if job else set())
+    cut = {"jobs": False, "ACKs": False}
     if moments:
         since = UUID(int=int((min(moments) - _EARLIER).timestamp() * 1000) << _TIME_SHIFT)
-        keys = [event.id_hash for event in events]
         values = {
             "since": since,
-            "orders": list(orders),
-            "keys": keys,
+            "orders": [grant.pedido_id for grant in grants] + [event.pedido_id for event in events if event.pedido_id],
+            "acks": [event.id_hash for event in events],
+            "ends": [end_key(grant.id) for grant in grants],
             "calls_too": calls_too,
-            "limit": MOST_JOBS + 1,
         }
-        ids |= {row[0] for row in await conn.fetch(_JOBS, values)}
-    return tuple(sorted(await jobs.get_many(conn, list(ids)), key=lambda view: view.id))
+        for found, is_ack, is_cut in await conn.fetch(_JOBS, values):
+            ids.add(found)
+            cut["ACKs" if is_ack else "jobs"] |= is_cut
+    made = sorted(await jobs.get_many(conn, list(ids)), key=lambda view: view.id)
+    return tuple(made), _cut(**cut)
 
 
 async def _routers(conn: TrioConnection, chain: Chain) -> tuple[RouterView, ...]:

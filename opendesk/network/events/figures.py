@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge
 from opendesk.network.events.types import Type
 from opendesk.ops.metrics import OTHER, Bounded, Metrics
 
-# How taking one in ends. What becomes of it later is counted by the reason that its ACK tells, or as done.
+# How taking one in ends. What becomes of it later is a job's end, and counted as such (`opendesk_jobs`).
 RECEIVED: Final = "received"
 AGAIN: Final = "again"
 REFUSED: Final = "refused"

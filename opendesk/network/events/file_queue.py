@@ -16,9 +16,9 @@ from attrs import define, field
 import structlog
 import trio
 
+from opendesk.network.events.batches import NotABatch, split_apart
 from opendesk.network.events.figures import EventFigures
 from opendesk.network.events.inbox import Inbox, Source, Taken
-from opendesk.network.events.types import NotABatch, split
 from opendesk.postgres.errors import AWAY
 from opendesk.settings import Settings
 
@@ -143,9 +143,9 @@ class FileQueue:
     async def _read(self, taken: Path) -> list[bytes]:
         """What isn't a batch may be one that somebody is still writing."""
         with suppress(NotABatch):
-            return split(await trio.to_thread.run_sync(read_file, taken))
+            return await split_apart(await trio.to_thread.run_sync(read_file, taken))
         await trio.sleep(self._poll_s)
-        return split(await trio.to_thread.run_sync(read_file, taken))
+        return await split_apart(await trio.to_thread.run_sync(read_file, taken))
 
     async def _store(self, members: list[bytes]) -> int:
         """However long that takes; how many were nameless."""

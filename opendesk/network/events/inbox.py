@@ -1,12 +1,12 @@
 """Takes events in: what is known is left out, what is new is decided or becomes a job, and all of that stands before anybody is told."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from itertools import islice
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final, Literal
 
 from attrs import define, field, frozen
 import psycopg
 import structlog
+import trio
 
 from opendesk.network.events import figures
 from opendesk.network.events.figures import EventFigures
@@ -26,6 +26,8 @@ Source = Literal["backend", "file"]
 
 # Taken by one transaction: tens of milliseconds of the server's time, and the first are on their way while later ones are read.
 CHUNK: Final = 200
+# And so much of them: what is long is read in some milliseconds at a time, between which others have their turn.
+CHUNK_BYTES: Final = 256 * 2**10
 
 # What an audit line is of; the others of an event are its job's, and its ACK's.
 _EVENT: Final = "EVENT"
@@ -64,8 +66,9 @@ class Inbox:
 
     async def take(self, members: Sequence[bytes], source: Source) -> Taken:
         """Members of a batch, in the order of arrival. Once it returns, all of them are stored; where it raises, perhaps the first ones."""
-        taken, left = Taken(), iter(members)
-        while some := list(islice(left, CHUNK)):
+        taken = Taken()
+        for some in _chunks(members):
+            await trio.lowlevel.checkpoint()
             taken += await self._take_some(some, source)
         return taken
 
@@ -74,8 +77,10 @@ class Inbox:
         nameless = len(members) - len(named)
         self._figures.took(None, figures.NAMELESS, nameless)
         arrivals = list({arrival.id_hash: arrival for arrival in reversed(named)}.values())[::-1]
+        if not arrivals:
+            return Taken(nameless=nameless)
         async with self._pool.connection() as conn:
-            taken = await self._store(conn, arrivals, source) if arrivals else Taken()
+            taken = await self._store(conn, arrivals, source)
         return taken + Taken(again=len(named) - len(arrivals), nameless=nameless)
 
     async def _store(self, conn: TrioConnection, arrivals: Sequence[Arrival], source: Source) -> Taken:
@@ -144,6 +149,18 @@ class Inbox:
             self._audit.failure(
                 _EVENT, arrival.trace_id, error=draft.action.error, stage=draft.refused_at, source=source, **facts
             )
+
+
+def _chunks(members: Sequence[bytes]) -> Iterator[list[bytes]]:
+    chunk, size = list[bytes](), 0
+    for member in members:
+        chunk.append(member)
+        size += len(member)
+        if len(chunk) == CHUNK or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _where(event: Event, draft: Draft) -> dict[str, str | None]:

@@ -120,4 +120,4 @@ def _device(event: Event) -> tuple[str, str]:
 def _order(event: Event) -> Order:
     assert event.pedido is not None
     is_trial = event.type is Type.TRIAL_REQUESTED
-    return Order(event.router, event.pedido, event.place, None, event.duration_s, trial=is_trial)
+    return Order(event.router, event.pedido, event.place, None, event.duration_s, trial=is_trial, by_mac=True)

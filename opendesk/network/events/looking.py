@@ -14,6 +14,9 @@ from opendesk.postgres.driver import TrioConnection
 State = Literal["waiting", "done", "refused", "failed"]
 STATES: Final[tuple[State, ...]] = ("waiting", "done", "refused", "failed")
 
+# Instead of an id that has control characters, or too many of any.
+UNUSABLE: Final = "(unusable id)"
+
 # Told at once; a page for people.
 LIST_LIMIT: Final = 1_000
 # A count that is higher is told as this: it takes some 100 ms, and the consumer stops fetching at as many.
@@ -23,7 +26,7 @@ _STATE: Final = "CASE WHEN e.ok IS NULL THEN 'waiting' WHEN e.ok THEN 'done' WHE
 _VIEW: Final = f"""
     encode(e.id_hash, 'hex') AS id_hash, e.event_id, e.type, {_STATE} AS state, e.ok, e.reason, e.source, e.dry_run, e.received_at, e.validated_at,
     e.routed_at, e.executed_at, e.acked_at, e.ack_lane IS NOT NULL AS wants_ack, e.trace_id, e.router_id, e.pedido_id, host(e.ip) AS ip,
-    upper(e.mac::text) AS mac, e.job_id, e.result, e.outcome, e.body, e.event_id IS NULL AS details_gone
+    upper(e.mac::text) AS mac, e.job_id, e.result, e.outcome, e.body, e.type IS NULL AND e.event_id IS NULL AS details_gone
 """
 # The newest first, by an index that has those that wait, or failed, or all, in order.
 _WAITING: Final = "FROM events e WHERE e.ok IS NULL"
@@ -58,7 +61,10 @@ _COUNT: Final = f"SELECT count(*) FROM (SELECT {_WAITING} LIMIT %(most)s) AS fou
 
 @frozen(kw_only=True)
 class EventView:
-    """An event as it is told. Of one whose details have been deleted by age, little more is known than that it was there."""
+    """An event as it is told. Of one whose details have been deleted by age, little more is known than that it was there.
+
+    `event_id` is None for one that nobody can write down, too.
+    """
 
     id_hash: str
     event_id: str | None
@@ -84,6 +90,11 @@ class EventView:
     outcome: Any
     body: str | None
     details_gone: bool
+
+    @property
+    def name(self) -> str | None:
+        """To be told by; None if it is gone."""
+        return UNUSABLE if self.event_id is None and not self.details_gone else self.event_id
 
 
 async def list_events(

@@ -60,6 +60,11 @@ def events(
     if settings.relay_events_file is not None:
         services["events_file"] = FileQueue.of(settings, inbox=inbox, figures=figures).run
     if backend is not None and acks_wanted:
+        if settings.relay_dry_run:
+            log.warning(
+                "events.dry_run_acknowledges",
+                why="the backend is told that its events are done, and they are only pretended",
+            )
         acks = Acks(backend.acknowledge, audit, figures.acked, AckTerms.of(settings))
         handlers[lane_of(ACK_LANE, dry_run=settings.relay_dry_run)] = Handler(AT_ONCE, acks.perform)
     return Events(services, handlers)

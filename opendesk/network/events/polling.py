@@ -12,10 +12,10 @@ import trio
 from opendesk.network.backoff import pause_s
 from opendesk.network.events.acks import ACK_LANE
 from opendesk.network.events.backend import BackendClient, NotFetched
+from opendesk.network.events.batches import NotABatch, split_apart
 from opendesk.network.events.figures import EventFigures
 from opendesk.network.events.inbox import Inbox, Source, Taken
 from opendesk.network.events.leases import Lease
-from opendesk.network.events.types import NotABatch, split
 from opendesk.network.routers.lanes import lane_of
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
@@ -103,14 +103,16 @@ class Polling:
     async def _round(self) -> float:
         """Fetch, and store what came; how many seconds from its begin to the next one's."""
         try:
-            members = split(await self._fetch())
+            members = await split_apart(await self._fetch())
         except NotFetched as error:
             return self._failed(error.outcome, str(error))
         except NotABatch as error:
             return self._failed("refused", f"it is no batch: {error}")
+        taken = await self._store(members) if members else Taken()
+        if members and taken.nameless == len(members):
+            return self._failed("refused", "nothing in it has an eventId that is a string")
         self._failures = 0
         self._figures.fetched("events" if members else "nothing")
-        taken = await self._store(members) if members else Taken()
         # Where something was new, there may be more.
         return 0.0 if taken.new else self._poll_s
 

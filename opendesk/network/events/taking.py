@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 import re
 from typing import Any, Final
+from uuid import UUID
 
 from attrs import define, evolve, field, frozen
 
@@ -25,6 +26,9 @@ from opendesk.postgres.driver import TrioConnection
 # As the API takes them (requests.TraceId); by any other id an event can't be traced.
 _TRACE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _HASH_SHOWN: Final = 16
+# All that is looked for here is in some index. A statement that was prepared while a table was empty would read the whole of it each time,
+# however large it has become, until statistics are made anew.
+_BY_INDEXES: Final = "SET LOCAL enable_seqscan = off"
 
 
 @frozen
@@ -100,6 +104,7 @@ class Taking:
 
     async def take(self, arrivals: Sequence[Arrival]) -> None:
         """No two of one id."""
+        await self._conn.run(_BY_INDEXES)
         hashes = [arrival.id_hash for arrival in arrivals]
         terms = self._terms
         known = await stored.known(self._conn, hashes, dry_run=terms.dry_run, ack_lane=terms.ack_lane)
@@ -108,7 +113,8 @@ class Taking:
         jobs = await self._intend()
         acks = [*self._acks_again(arrivals, known), *self._acks_of_refusals()]
         added = await self._add([*(job for _, job in jobs), *acks])
-        done_by = {number: job.id for (number, _), job in zip(jobs, added, strict=False) if number is not None}
+        theirs = {n: (job, one) for (n, job), one in zip(jobs, added, strict=False) if n is not None}
+        done_by = await self._with_room(theirs)
         rows = [self._row(draft, done_by.get(number)) for number, draft in enumerate(self.drafts)]
         if rows and await stored.insert(self._conn, rows, dry_run=terms.dry_run) < len(rows):
             raise Overtaken
@@ -154,6 +160,14 @@ class Taking:
         for draft in self.drafts:
             if lane is not None and isinstance(draft.action, Refuse):
                 yield _ack(draft.arrival, lane, ok=False, payload=self._told(draft.action))
+
+    async def _with_room(self, jobs: Mapping[int, tuple[NewJob, Added]]) -> dict[int, UUID]:
+        """By their numbers, the jobs that do them: where one does enough already, another is made."""
+        joined = {added.id for _, added in jobs.values() if added.joined}
+        full = await stored.full(self._conn, joined) if joined else set()
+        crowded = {n: evolve(job, within=None) for n, (job, added) in jobs.items() if added.id in full}
+        others = dict(zip(crowded, await self._add(list(crowded.values())), strict=True))
+        return {n: others.get(n, added).id for n, (_, added) in jobs.items()}
 
     async def _add(self, jobs: Sequence[NewJob]) -> list[Added]:
         added: list[Added] = []

@@ -27,12 +27,8 @@ ID_PATTERN: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 _ID: Final = re.compile(ID_PATTERN)
 # Of any other string that still gets an ACK: that has room for so many characters, each as two escapes (acks.MAX_ACK_BYTES).
 MOST_ID_TOLD: Final = 2048
-# Each real event has four at least: a million of them are more than anybody fetches. What is left of a larger body is no batch.
-MOST_COMMAS: Final = 4_000_000
-_BATCH: Final = msgspec.json.Decoder(list[msgspec.Raw])
-# A string that isn't closed goes on to the end: looked for but once.
-_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.?[^"\\]*+)*+(?:"|\Z)|[\[\]{},]', re.DOTALL)
-_STEP: Final = {b"[": 1, b"{": 1, b"]": -1, b"}": -1}
+# Of one event: a thousand times as long as any that is known, and read in some milliseconds. A longer one isn't looked at.
+MOST_MEMBER: Final = 256 * 2**10
 # A type that nobody knows is told back and kept up to here.
 MOST_TYPE: Final = 64
 
@@ -65,10 +61,6 @@ class Reason(StrEnum):
     SUPERSEDED = "superseded"
     CIRCUIT_OPEN = "circuit_open"
     PEER_OFFLINE = "peer_offline"
-
-
-class NotABatch(ValueError):
-    """It isn't a JSON array."""
 
 
 @frozen
@@ -170,47 +162,6 @@ def _is_text(text: str) -> bool:
 # ---- reading
 
 
-def split(body: bytes) -> list[bytes]:
-    """The members of a batch, each as it came. Raise NotABatch."""
-    if body.count(b",") > MOST_COMMAS:
-        raise NotABatch(f"it has more than {MOST_COMMAS} commas")
-    try:
-        return [bytes(member) for member in _BATCH.decode(body)]
-    except RecursionError:
-        return _cut(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        if not _is_array(body):
-            raise NotABatch(str(error)) from None
-    return _cut(body)
-
-
-def _is_array(body: bytes) -> bool:
-    """Also where a member has half characters in it."""
-    try:
-        return isinstance(json.loads(body.decode(errors="replace")), list)
-    except RecursionError:
-        return True
-    except ValueError:
-        return False
-
-
-def _cut(body: bytes) -> list[bytes]:
-    """By its brackets, strings and commas only: what its members are, is seen when each is read."""
-    first = len(body) - len(body.lstrip()) + 1
-    depth, start, members = int(body[:first].endswith(b"[")), first, list[bytes]()
-    for token in _TOKEN.finditer(body, first):
-        mark = token[0]
-        depth += _STEP.get(mark, 0)
-        if (depth == 1 and mark == b",") or (depth == 0 and mark == b"]"):
-            members.append(body[start : token.start()])
-            start = token.end()
-        if depth <= 0 and (mark != b"]" or body[start:].strip()):
-            raise NotABatch("its brackets don't pair")
-    if depth != 0 or not members:
-        raise NotABatch("its brackets don't pair")
-    return members
-
-
 def read(raw: bytes) -> Event | Invalid | Nameless:
     """One member of a batch. A fault of the id comes first, then one of the type."""
     member, flaw = _decoded(raw)
@@ -245,6 +196,8 @@ def _id_of(member: Any) -> str | None:
 
 def _decoded(raw: bytes) -> tuple[Any, str | None]:
     """What it is, and what keeps it from being taken although it can be read: half characters, numbers that no program has."""
+    if len(raw) > MOST_MEMBER:
+        return None, None
     try:
         return msgspec.json.decode(raw), None
     except RecursionError:
@@ -252,7 +205,7 @@ def _decoded(raw: bytes) -> tuple[Any, str | None]:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         flaw = f"it is not JSON that every program reads alike: {error}"
     try:
-        return json.loads(raw.decode()), flaw
+        return json.loads(raw.decode(), parse_int=float), flaw  # as int, a number of thousands of digits would raise
     except (ValueError, RecursionError):
         return None, None
 

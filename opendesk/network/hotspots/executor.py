@@ -155,13 +155,21 @@ class Executor:
 
     async def _check_due(self, job: Job, work: Work) -> None:
         """Raise _TooEarly. A grant that is ended here never has time again: whatever is asked for after that is another, with an end of its own."""
-        if work.peer is not None and (silent_s := self._peer_silent_for(work.peer)) is not None:
+        silent_s = None if work.peer is None else self._peer_silent_for(work.peer)
+        if silent_s is not None and await self._waits_for_peer(work):
             raise _peer_offline(silent_s)
         if work.kind is Kind.END:
             async with self._pool.connection() as conn:
                 left_s = await grants.end(conn, ended_by(job))
             if left_s is not None:
                 raise _TooEarly("NOT_YET: the grant has time left", left_s)
+
+    async def _waits_for_peer(self, work: Work) -> bool:
+        """What has nothing left to open goes on: whoever closes that way may be next."""
+        if work.kind is not Kind.AUTHORIZE:
+            return True
+        rows = await self._live(work, work.places[:1])
+        return any((row.pedido_id, row.place) == (work.pedido_id, work.places[0]) for row in rows)
 
     async def _spread(self, work: Work) -> None:
         """All of a router is many jobs: what can't be put back keeps nothing else from it, and what was isn't done again."""

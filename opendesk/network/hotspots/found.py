@@ -112,15 +112,20 @@ class Actual:
         servers = {server for *device, server in self._sightings() if device == [ip, mac]}
         return servers.pop() if len(servers) == 1 else None
 
-    def after(self, before: "Actual") -> "Actual":
-        return evolve(self, seen=before._sightings())  # noqa: SLF001  # of the same class
+    def later(self, elapsed_s: float) -> "Actual":
+        """As it would be some time after it was looked at: timeouts run on, and who was seen once is remembered."""
+        lists = tuple(
+            row if row.timeout_s is None else evolve(row, timeout_s=max(0.0, row.timeout_s - elapsed_s))
+            for row in self.lists
+        )
+        return evolve(self, lists=lists, seen=self._sightings())
 
     def _sightings(self) -> frozenset[tuple[str, str, str]]:
         return self.seen | {(host.ip, host.mac, host.server) for host in self.hosts if host.server is not None}
 
 
-def queries(places: Sequence[Place]) -> tuple[Command, ...]:
-    """How to read what `plan` needs to know of them. Only of these places, however much the router holds."""
+def queries(places: Sequence[Place]) -> dict[str, Command]:
+    """How to read what `plan` needs to know of them, by menu. Only of these places, however much the router holds."""
     ips = _distinct(place.ip for place in places)
     macs = _distinct(place.mac for place in places)
     comments = _distinct(place.schedule_comment for place in places if None not in (place.ip, place.mac))
@@ -136,17 +141,20 @@ def queries(places: Sequence[Place]) -> tuple[Command, ...]:
         (HOSTS, _any(devices), ("address", "mac-address", "server", "bypassed")),
         (ACTIVE, _any(devices), ("address", "mac-address", "server")),
     )  # fmt: skip
-    return tuple(Command(f"{menu}/print", {}, tuple(words), (".id", *names)) for menu, words, names in asked if words)
+    return {menu: Command(f"{menu}/print", {}, tuple(words), (".id", *names)) for menu, words, names in asked if words}
 
 
-def understood(tables: Mapping[str, Sequence[Row]]) -> Actual:
-    """What the rows of each menu say. What has no id, or isn't what was asked for, says nothing."""
+def understood(tables: Mapping[str, Sequence[Row]], before: Actual = Actual()) -> Actual:
+    """What the rows of each menu say; of those that weren't looked at, what they said `before`. What has no id, or isn't what was
+    asked for, says nothing.
+    """
     return Actual(
-        lists=_of(tables, LISTS, _list_row),
-        bindings=_of(tables, BINDINGS, _binding),
-        schedules=_of(tables, SCHEDULERS, _schedule),
-        hosts=_of(tables, HOSTS, _host),
-        active=_of(tables, ACTIVE, _host),
+        lists=_of(tables, LISTS, _list_row, before.lists),
+        bindings=_of(tables, BINDINGS, _binding, before.bindings),
+        schedules=_of(tables, SCHEDULERS, _schedule, before.schedules),
+        hosts=_of(tables, HOSTS, _host, before.hosts),
+        active=_of(tables, ACTIVE, _host, before.active),
+        seen=before.seen,
     )
 
 
@@ -179,8 +187,12 @@ def _distinct(values: Iterable[str | None]) -> list[str]:
     return list(dict.fromkeys(value for value in values if value is not None))
 
 
-def _of(tables: Mapping[str, Sequence[Row]], menu: str, read: Callable[[Row], T | None]) -> tuple[T, ...]:
-    rows = [read(row) for row in tables.get(menu, ()) if ".id" in row]
+def _of(
+    tables: Mapping[str, Sequence[Row]], menu: str, read: Callable[[Row], T | None], before: tuple[T, ...]
+) -> tuple[T, ...]:
+    if menu not in tables:
+        return before
+    rows = [read(row) for row in tables[menu] if ".id" in row]
     return tuple(row for row in rows if row is not None)
 
 

@@ -31,17 +31,18 @@ END: Final = f"coalesce(CASE WHEN {IS_OPENED} THEN {_UNTIL} END, now() + g.durat
 COLUMNS: Final = f"""
     g.id, g.router_id, g.pedido_id, host(g.ip) AS ip, upper(g.mac::text) AS mac, g.duration_s, g.begun_at, g.until, g.opening_at,
     g.observed_at, extract(epoch FROM {END} - now())::float8 AS remaining_s, floor(extract(epoch FROM {END}))::bigint AS until_unix,
-    {END} AS ends_at, g.trial
+    {END} AS ends_at, g.trial, g.had_time
 """
 _PLACE: Final = "host(g.ip) AS ip, upper(g.mac::text) AS mac"
 LIVE: Final = f"g.ended_at IS NULL AND (g.until IS NULL OR {_UNTIL} > now() OR NOT {IS_OPENED})"
 OF_PLACES: Final = """EXISTS (SELECT FROM unnest(%(ips)s::inet[], %(macs)s::macaddr[]) AS place (ip, mac)
                             WHERE (place.ip IS NULL OR place.ip = g.ip) AND (place.mac IS NULL OR place.mac = g.mac))"""
 
+# What failed could be tried again: not after this.
 _REVOKE: Final = f"""
     UPDATE hotspot_grants g
        SET ended_at = now(), end_reason = CASE WHEN {IS_OVER} THEN 'expired' ELSE 'revoked' END
-     WHERE g.router_id = %(router)s AND g.dry_run = %(dry_run)s AND g.ended_at IS NULL AND {OF_PLACES}
+     WHERE g.router_id = %(router)s AND g.dry_run = %(dry_run)s AND (g.ended_at IS NULL OR g.end_reason = 'failed') AND {OF_PLACES}
  RETURNING {_PLACE}
 """
 # OFFSET 0 keeps it a probe of two indexes for each that is asked for. What two ask for is one's.
@@ -51,10 +52,11 @@ _REVOKE_ALL: Final = f"""
       FROM unnest(%(n)s::int[], %(routers)s::text[], %(ips)s::inet[], %(macs)s::macaddr[]) AS asked (n, router, ip, mac)
            CROSS JOIN LATERAL (
                SELECT o.id FROM hotspot_grants o
-                WHERE o.router_id = asked.router AND o.dry_run = %(dry_run)s AND o.ended_at IS NULL AND (o.ip = asked.ip OR o.mac = asked.mac)
+                WHERE o.router_id = asked.router AND o.dry_run = %(dry_run)s AND (o.ended_at IS NULL OR o.end_reason = 'failed')
+                  AND (o.ip = asked.ip OR o.mac = asked.mac)
                   AND (asked.ip IS NULL OR o.ip = asked.ip) AND (asked.mac IS NULL OR o.mac = asked.mac) OFFSET 0
            ) AS theirs
-     WHERE g.id = theirs.id AND g.ended_at IS NULL
+     WHERE g.id = theirs.id AND (g.ended_at IS NULL OR g.end_reason = 'failed')
  RETURNING asked.n, {_PLACE}
 """
 _EXPIRE: Final = f"""
@@ -91,7 +93,7 @@ _FIND: Final = f"""
 _REMOVE: Final = f"""
     UPDATE hotspot_grants g
        SET ended_at = now(), end_reason = CASE WHEN {IS_OVER} THEN 'expired' ELSE 'removed' END
-     WHERE g.router_id = %(router)s AND g.ended_at IS NULL AND (g.dry_run OR NOT %(dry_run)s)
+     WHERE g.router_id = %(router)s AND (g.ended_at IS NULL OR g.end_reason = 'failed') AND (g.dry_run OR NOT %(dry_run)s)
 """
 _ALL_PLACES: Final = f"""
     SELECT DISTINCT {_PLACE} FROM hotspot_grants g
@@ -140,6 +142,7 @@ class GrantRow:
     until_unix: int | None
     ends_at: datetime | None = field(eq=False)  # which moves on while its time hasn't begun
     trial: bool
+    had_time: bool = False
 
     @property
     def place(self) -> Place:

@@ -44,12 +44,14 @@ _IS_LATER: Final = f"""CASE WHEN excluded.trial <> g.trial AND NOT {IS_OVER} THE
                                 AND (excluded.duration_s IS NULL
                                      OR coalesce(excluded.until, now() + excluded.duration_s * interval '1 second') > {END}) END"""
 _SETTLE: Final = f"""
-    INSERT INTO hotspot_grants AS g (router_id, pedido_id, ip, mac, device, duration_s, begun_at, until, opening_at, observed_at, trial, dry_run)
+    INSERT INTO hotspot_grants AS g (router_id, pedido_id, ip, mac, device, duration_s, begun_at, until, opening_at, observed_at, trial, had_time,
+                                     dry_run)
     VALUES (%(router)s, %(pedido)s, %(ip)s, %(mac)s, %(device)s, %(duration_s)s, %(begun_at)s, %(until)s, %(opening_at)s, %(observed_at)s,
-            %(trial)s, %(dry_run)s)
+            %(trial)s, %(had_time)s, %(dry_run)s)
         ON CONFLICT (router_id, pedido_id, mac, ip, dry_run) WHERE ended_at IS NULL DO UPDATE
        SET device = coalesce(excluded.device, g.device),
            trial = CASE WHEN {_IS_LATER} THEN excluded.trial ELSE g.trial END,
+           had_time = g.had_time OR excluded.had_time OR {IS_OPENED},
            duration_s = CASE WHEN {_IS_LATER} THEN excluded.duration_s ELSE g.duration_s END,
            begun_at = CASE WHEN {_IS_LATER} THEN excluded.begun_at ELSE g.begun_at END,
            until = CASE WHEN {_IS_LATER} THEN excluded.until ELSE g.until END,
@@ -96,7 +98,7 @@ async def take_along(
     new: Place,
     old: Sequence[Place],
     *,
-    device: bytes,
+    device: bytes | None,
     dry_run: bool,
 ) -> Moved | None:
     """The same, if there is anything to take that still has time; else nothing is made of it. For whoever holds the `lock`."""
@@ -109,7 +111,8 @@ async def take_along(
 async def _settled(
     conn: TrioConnection, order: dict[str, object], new: Place, last: GrantRow | None, withdrawn: Sequence[GrantRow]
 ) -> Moved:
-    settled = await conn.fetch_one(_SETTLE, order | _time_of(last), row=GrantRow)
+    had_time = any(grant.had_time or grant.is_opened for grant in withdrawn)
+    settled = await conn.fetch_one(_SETTLE, order | _time_of(last, had_time=had_time), row=GrantRow)
     assert settled is not None
     return Moved(settled, tuple(dict.fromkeys([new, *(grant.place for grant in withdrawn)])))
 
@@ -129,8 +132,11 @@ async def _had(conn: TrioConnection, order: dict[str, object]) -> GrantRow | Non
     return last
 
 
-def _time_of(grant: GrantRow | None) -> dict[str, object]:
-    """Of one whose way was never opened nothing has begun. What may have been open counts as what was: once its rows are gone, nobody can tell."""
+def _time_of(grant: GrantRow | None, *, had_time: bool = False) -> dict[str, object]:
+    """Of one whose way was never opened nothing has begun. What may have been open counts as what was: once its rows are gone, nobody can tell.
+
+    `had_time`: others of it were open, too.
+    """
     if grant is None or not grant.is_opened:
         begun = dict.fromkeys(("begun_at", "until", "opening_at", "observed_at"))
     else:
@@ -142,8 +148,9 @@ def _time_of(grant: GrantRow | None) -> dict[str, object]:
             "observed_at": seen_at,
         }
     if grant is None:
-        return {"duration_s": None, "trial": False, **begun}
-    return {"duration_s": grant.duration_s, "trial": grant.trial, **begun}
+        return {"duration_s": None, "trial": False, "had_time": had_time, **begun}
+    had_time = had_time or grant.had_time or grant.is_opened
+    return {"duration_s": grant.duration_s, "trial": grant.trial, "had_time": had_time, **begun}
 
 
 async def lock(conn: TrioConnection, router: str, pedido: str, *, dry_run: bool) -> None:

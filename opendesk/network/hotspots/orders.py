@@ -17,7 +17,7 @@ _IS_MORE: Final = """NOT excluded.trial AND (g.trial OR g.duration_s IS NOT NULL
 # This much time was given to it before, and is over, or was taken away before that. Only what was paid counts for what is paid; of a
 # trial, there is none for an order that ever had anything, or has it elsewhere.
 _IS_SPENT: Final = f"""g.end_reason IS DISTINCT FROM 'moved' AND CASE WHEN asked.trial
-                           THEN g.ended_at IS NULL OR {IS_OPENED}
+                           THEN g.ended_at IS NULL OR {IS_OPENED} OR g.had_time
                            ELSE NOT g.trial AND g.duration_s >= asked.duration_s AND {IS_OPENED}
                                 AND (g.until <= now() OR g.end_reason IN ('revoked', 'removed')) END"""
 _IS_HERE: Final = f"({LIVE}) AND (g.ip, g.mac) = (asked.ip, asked.mac) AND (asked.trial OR NOT g.trial)"
@@ -29,20 +29,23 @@ _AUTHORIZE: Final = f"""
     INSERT INTO hotspot_grants AS g (router_id, pedido_id, ip, mac, device, duration_s, trial, dry_run)
     SELECT router, pedido, ip, mac, device, duration_s, trial, %(dry_run)s
       FROM unnest(%(routers)s::text[], %(pedidos)s::text[], %(ips)s::inet[], %(macs)s::macaddr[], %(devices)s::bytea[], %(durations)s::int[],
-                  %(trials)s::bool[])
-           AS asked (router, pedido, ip, mac, device, duration_s, trial)
+                  %(trials)s::bool[], %(by_macs)s::bool[])
+           AS asked (router, pedido, ip, mac, device, duration_s, trial, by_mac)
            CROSS JOIN LATERAL (
                SELECT bool_or({_IS_HERE}) AS is_here,
                       bool_or({_IS_SPENT}) AS is_spent,
-                      bool_or({LIVE} AND (g.ip, g.mac) <> (asked.ip, asked.mac) AND coalesce(g.device = asked.device, true)) AS is_elsewhere
+                      bool_or({LIVE} AND (g.ip, g.mac) <> (asked.ip, asked.mac)
+                              AND CASE WHEN asked.by_mac THEN g.mac = asked.mac
+                                       ELSE asked.device IS NOT NULL AND coalesce(g.device = asked.device, true) END) AS is_elsewhere
                  FROM hotspot_grants g
                 WHERE g.router_id = asked.router AND g.pedido_id = asked.pedido AND g.dry_run = %(dry_run)s
            ) AS had
-     WHERE (is_here OR is_spent IS NOT TRUE) AND (%(is_settled)s OR asked.device IS NULL OR is_elsewhere IS NOT TRUE)
+     WHERE (is_here OR is_spent IS NOT TRUE) AND (%(is_settled)s OR is_elsewhere IS NOT TRUE)
      ORDER BY router, pedido, mac, ip
         ON CONFLICT (router_id, pedido_id, mac, ip, dry_run) WHERE ended_at IS NULL DO UPDATE
        SET device = coalesce(excluded.device, g.device),
            trial = g.trial AND excluded.trial,
+           had_time = g.had_time OR {_IS_MORE} AND {IS_OPENED},
            duration_s = CASE WHEN {_IS_MORE} THEN excluded.duration_s ELSE g.duration_s END,
            begun_at = CASE WHEN {_IS_MORE} THEN NULL ELSE g.begun_at END,
            until = CASE WHEN {_IS_MORE} THEN NULL ELSE g.until END,
@@ -57,7 +60,8 @@ _AUTHORIZE: Final = f"""
 class Order:
     """What is asked for: `duration_s` is None for until it is revoked. `last` is where its device was before.
 
-    A `trial` is given once an order, before anything else is, and joins whatever is there; it always has an end.
+    A `trial` is given once an order, before anything else is, and joins whatever is there; it always has an end. `by_mac`: who has this
+    MAC is the device, and takes along what it has of the order at other IPs.
     """
 
     router: str
@@ -67,6 +71,7 @@ class Order:
     duration_s: int | None = None
     last: tuple[Place, ...] = field(default=(), eq=False)
     trial: bool = False
+    by_mac: bool = False
 
     def __attrs_post_init__(self) -> None:
         assert not self.trial or self.duration_s is not None
@@ -101,6 +106,7 @@ async def authorize_all(
         "devices": [order.device for order in orders],
         "durations": [order.duration_s for order in orders],
         "trials": [order.trial for order in orders],
+        "by_macs": [order.by_mac for order in orders],
     }
     rows = await conn.fetch(_AUTHORIZE, values, row=GrantRow)
     granted = {(row.router_id, row.pedido_id, row.place): row for row in rows}
@@ -133,10 +139,11 @@ async def revisit(conn: TrioConnection, order: Order, *, dry_run: bool) -> Settl
 
 async def _taken_along(conn: TrioConnection, order: Order, *, dry_run: bool) -> tuple[Place, ...]:
     """From where."""
-    if order.device is None:
+    if order.device is None and not order.by_mac:
         return ()
+    last = (*order.last, Place(None, order.place.mac)) if order.by_mac else order.last
     moved = await moves.take_along(
-        conn, order.router, order.pedido, order.place, order.last, device=order.device, dry_run=dry_run
+        conn, order.router, order.pedido, order.place, last, device=order.device, dry_run=dry_run
     )
     return () if moved is None else moved.places[1:]
 

@@ -1,26 +1,55 @@
-"""Which jobs are not to be tried again: what they were to open, nobody has any more."""
+"""Jobs that are tried again have what they were to open, if it failed with them; what nobody has any more is not tried again."""
 
 from typing import Final
 from uuid import UUID
 
 from opendesk.network.hotspots import grants
+from opendesk.network.hotspots.ends import end_of
+from opendesk.network.hotspots.grants import COLUMNS, GrantRow
 from opendesk.network.hotspots.work import Kind, Work
+from opendesk.network.jobs import table
 from opendesk.postgres.driver import TrioConnection
 
 _DEAD: Final = """
     SELECT type, lane, payload FROM jobs
      WHERE id = %(id)s AND state = 'dead' AND type = ANY (%(types)s) FOR UPDATE
 """
+# Of what this device had of the order the last, if it ended with the job that was to open its way, and here.
+_REVIVE: Final = f"""
+    UPDATE hotspot_grants g SET ended_at = NULL, end_reason = NULL
+     WHERE g.id = (SELECT o.id FROM hotspot_grants o
+                    WHERE o.router_id = %(router)s AND o.pedido_id = %(pedido)s AND o.mac = %(mac)s::macaddr AND o.dry_run = %(dry_run)s
+                    ORDER BY o.ended_at IS NULL DESC, o.created_at DESC, o.id DESC LIMIT 1)
+       AND g.end_reason = 'failed' AND g.ip = %(ip)s::inet
+ RETURNING {COLUMNS}
+"""
 
 
-async def why_not(conn: TrioConnection, job: UUID) -> str | None:
-    """Of a dead job that was to open an order's way: that there is nothing left to open. In the transaction that replays it."""
+async def bring_back(conn: TrioConnection, job: UUID) -> str | None:
+    """Of a dead job that was to open an order's way: why there is nothing left to open. In the transaction that replays it."""
     found = await conn.fetch_one(_DEAD, {"id": job, "types": [Kind.AUTHORIZE, Kind.RESYNC]})
     if found is None:
         return None
     work = Work.read(*found)
-    live = await grants.live(conn, work.router, work.places[:1], dry_run=work.dry_run)
-    if any(row.pedido_id == work.pedido_id and row.place == work.places[0] for row in live):
+    if await _is_live(conn, work) or await _is_revived(conn, work):
         return None
     at = f"{work.places[0].ip} {work.places[0].mac}"
     return f"order {work.pedido_id} has no access at {at} any more: its time is over, or it was revoked or moved"
+
+
+async def _is_live(conn: TrioConnection, work: Work) -> bool:
+    live = await grants.live(conn, work.router, work.places[:1], dry_run=work.dry_run)
+    return any(row.pedido_id == work.pedido_id and row.place == work.places[0] for row in live)
+
+
+async def _is_revived(conn: TrioConnection, work: Work) -> bool:
+    """Its end stands again with it."""
+    (place,) = work.places[:1]
+    order = {"router": work.router, "pedido": work.pedido_id, "ip": place.ip, "mac": place.mac, "dry_run": work.dry_run}
+    revived = await conn.fetch_one(_REVIVE, order, row=GrantRow)
+    if revived is None:
+        return False
+    end = end_of(revived, dry_run=work.dry_run)
+    if end is not None:
+        await table.add_many(conn, [end])
+    return True

@@ -1,6 +1,10 @@
-"""A router's rows brought to what was granted: look, do, look again, until there is nothing left to do."""
+"""A router's rows brought to what was granted: look, do, look again, until there is nothing left to do.
 
-from collections.abc import Awaitable, Callable, Sequence
+The first look is at all that matters to the places; those after steps only at the menus that these touch. Of the others what was seen
+before goes on to count, some round trips old: what somebody else changes there within the same attempt is seen by the next one.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from attrs import frozen
@@ -47,7 +51,7 @@ async def converge(
     `opening` is told of these.
 
     Steps and the look at what they did go out together: of n rounds of steps that is n + 1 round trips. A trap of a step is no
-    error by itself: what counts is what is there then. Raise Trap if rows can't be read; NotHeld; InTheWay.
+    error by itself: what counts is what is there then, and after one all is looked at again. Raise Trap if rows can't be read; NotHeld; InTheWay.
     """
     since_s, done = trio.current_time(), list[Step]()
     places, looks, actual = await _look(run_all, grants, places)
@@ -67,8 +71,13 @@ async def converge(
             break
         if opening is not None and (opened := [step.opens for step in steps if step.opens is not None]):
             await opening(opened)
-        answers, looked = await _do_and_look(run_all, [step.command for step in steps], looks)
-        actual = looked.after(actual)
+        menus = looks.keys() if traps else frozenset[str]().union(*(step.touched for step in steps))
+        answers, actual = await _do_and_look(
+            run_all,
+            [step.command for step in steps],
+            {menu: look for menu, look in looks.items() if menu in menus},
+            actual,
+        )
         traps = [answer for answer in answers if isinstance(answer, Trap)]
         done += [step for step, answer in zip(steps, answers, strict=True) if not isinstance(answer, Trap)]
     if traps and (found := conflicts(live, places, actual)):
@@ -78,7 +87,7 @@ async def converge(
 
 async def _look(
     run_all: RunAll, grants: Sequence[Grant], asked: Sequence[Place]
-) -> tuple[Sequence[Place], Sequence[Command], Actual]:
+) -> tuple[Sequence[Place], Mapping[str, Command], Actual]:
     """With all devices that the places stand for: some are known only once rows of the others were seen. And how to look again."""
     places = tuple(dict.fromkeys([*asked, *(grant.place for grant in grants if _is_of(grant, asked))]))
     looks = queries(places)
@@ -90,15 +99,17 @@ async def _look(
 
 
 async def _do_and_look(
-    run_all: RunAll, commands: Sequence[Command], looks: Sequence[Command]
+    run_all: RunAll, commands: Sequence[Command], looks: Mapping[str, Command], before: Actual | None = None
 ) -> tuple[Sequence[Result | Trap], Actual]:
-    answers = await run_all([*commands, *looks])
+    began_s = trio.current_time()
+    answers = await run_all([*commands, *looks.values()])
     tables: dict[str, Sequence[Row]] = {}
-    for look, answer in zip(looks, answers[len(commands) :], strict=True):
+    for menu, answer in zip(looks, answers[len(commands) :], strict=True):
         if isinstance(answer, Trap):
             raise answer
-        tables[look.path.removesuffix("/print")] = answer.rows
-    return answers[: len(commands)], understood(tables)
+        tables[menu] = answer.rows
+    kept = Actual() if before is None else before.later(trio.current_time() - began_s)
+    return answers[: len(commands)], understood(tables, kept)
 
 
 def _is_of(grant: Grant, places: Sequence[Place]) -> bool:

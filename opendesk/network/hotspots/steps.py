@@ -5,13 +5,23 @@ from typing import Final
 
 from attrs import field, frozen
 
-from opendesk.network.hotspots.found import BINDINGS, SCHEDULERS, Binding, Schedule
+from opendesk.network.hotspots.found import ACTIVE, BINDINGS, HOSTS, LISTS, SCHEDULERS, Binding, Schedule
 from opendesk.network.hotspots.place import Grant
 from opendesk.network.routeros.console import identifier, quoted
 from opendesk.network.routeros.session import Command
 
 # No more than that takes: a user who has less than all rights couldn't make an entry of the scheduler otherwise.
 _POLICY: Final = ("read", "write")
+
+# What may be otherwise on a router once a menu was changed: it takes hosts away by itself with what let them through, logs out whom it
+# takes away, and takes away whom it logs out.
+_TOUCHED: Final[Mapping[str, frozenset[str]]] = {
+    LISTS: frozenset({LISTS}),
+    BINDINGS: frozenset({BINDINGS, HOSTS, ACTIVE}),
+    SCHEDULERS: frozenset({SCHEDULERS}),
+    HOSTS: frozenset({HOSTS, ACTIVE}),
+    ACTIVE: frozenset({HOSTS, ACTIVE}),
+}
 
 
 @frozen
@@ -29,6 +39,15 @@ class Step:
     def command(self) -> Command:
         row = {} if self.row is None else {".id": self.row}
         return Command(f"{self.menu}/{self.verb}", {**row, **self.attributes})
+
+    @property
+    def touched(self) -> frozenset[str]:
+        """The menus that are looked at again after it."""
+        if self.menu == BINDINGS and self.verb == "add" and self.opens is None:
+            return frozenset({BINDINGS})  # closed: nobody goes another way because of it
+        is_timed = self.opens is not None and self.opens.until_unix is not None
+        # That its end is there is seen once more when the way is open: nothing may be open without.
+        return _TOUCHED[self.menu] | {SCHEDULERS} if is_timed else _TOUCHED[self.menu]
 
 
 def add(menu: str, why: str, attributes: Mapping[str, str], *, opens: Grant | None = None) -> Step:

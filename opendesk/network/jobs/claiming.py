@@ -57,7 +57,9 @@ CLAIM: Final = f"""
                                   ) AS walked
                           ) AS head
                           CROSS JOIN LATERAL (
-                              SELECT jobs.id FROM jobs WHERE jobs.id = head.id AND state = 'due' AND run_at <= now() FOR UPDATE SKIP LOCKED
+                              SELECT jobs.id FROM jobs
+                               WHERE jobs.id = head.id AND leased_until IS NULL AND finished_at IS NULL AND run_at <= now()  -- due: see table.py
+                                 FOR UPDATE SKIP LOCKED
                           ) AS locked
                     LIMIT open.room
                ) AS next

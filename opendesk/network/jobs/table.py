@@ -42,6 +42,9 @@ MOST_OF_A_KEY: Final = 200
 # Claims that met others each time are tried again as if something fell due then.
 _MET_OTHERS_S: Final = 0.05
 
+# What is looked for by its id is known for running by its lease, and for due by having none and no end (constraints of the table say that this is
+# the same). Were it by `state`, the server might go through the indexes of all that is due or runs instead: they look small when it counts.
+
 # Only one transaction at a time adds to a key, so that the order of `seq` is the order of commits, and no two of the same kind are added
 # at once where the second is to join the first. All keys in one order, so that nobody waits in a circle.
 _LOCK_KEYS: Final = """
@@ -53,8 +56,8 @@ _LOCK_KEYS: Final = """
 # Who repeats joins the last one of its key if that is unfinished and does the same. Who brings news joins one that still waits: its look
 # comes after our commit, since the row is ours until then, and a claim passes over it. What was claimed a moment ago is no longer due, or
 # locked; it may have looked. One that waits although a later one runs is not joined: a repeat would take that for the last.
-# What failed before and waits for its next try would keep the new one waiting, too: it is tried now, but has no more attempts for that, unless
-# it brings the news.
+# What failed before and waits for its next try would keep the new one waiting, too: it is tried now. Who repeats it uses up its attempts; the news
+# gives it all of them anew; for somebody else's work it is a try more, or others would have it dead in seconds.
 _ADD: Final = f"""
     WITH given AS MATERIALIZED (
         SELECT g.*, coalesce(last.id, waiting.id) AS joined, coalesce(last.outcomes, waiting.outcomes) AS outcomes,
@@ -69,7 +72,7 @@ _ADD: Final = f"""
                LEFT JOIN LATERAL (
                    SELECT j.id, j.outcomes, j.dedupe FROM jobs j
                     WHERE last.id IS NULL AND g.run_at IS NULL AND j.lane = g.lane AND j.key = g.key AND j.state IN ('due', 'running')
-                      AND j.state = 'due' AND (j.run_at <= now() OR j.fence > 0) AND j.type = g.type AND j.payload @> g.within
+                      AND j.leased_until IS NULL AND (j.run_at <= now() OR j.fence > 0) AND j.type = g.type AND j.payload @> g.within
                       AND NOT EXISTS (SELECT FROM jobs r WHERE r.lane = j.lane AND r.key = j.key AND r.state = 'running' AND r.seq > j.seq OFFSET 0)
                     ORDER BY j.seq DESC LIMIT 1 FOR UPDATE SKIP LOCKED
                ) AS waiting ON true
@@ -87,22 +90,25 @@ _ADD: Final = f"""
     ), made AS (
         INSERT INTO jobs (id, type, lane, key, payload, run_at, dedupe, trace_id)
         SELECT id, type, lane, key, payload, coalesce(run_at, now()), dedupe, trace_id FROM fresh ORDER BY n
+    ), wanted AS MATERIALIZED (
+        SELECT id, bool_or(is_news) AS is_news, bool_or(is_repeat) AS is_repeat, (array_agg(dedupe ORDER BY n DESC) FILTER (WHERE is_news))[1] AS dedupe
+          FROM (SELECT failed.id, false AS is_news, g.joined IS NOT DISTINCT FROM failed.id AS is_repeat, NULL AS dedupe, g.n
+                  FROM given g
+                       CROSS JOIN LATERAL (
+                           SELECT j.id FROM jobs j
+                            WHERE j.lane = g.lane AND j.key = g.key AND j.state IN ('due', 'running') AND j.fence > 0 AND j.run_at > now()
+                           OFFSET 0
+                       ) AS failed
+                 WHERE g.run_at IS NULL
+                UNION ALL
+                SELECT joined, true, true, dedupe, n FROM given WHERE is_news) AS each
+         GROUP BY id
     ), hurried AS (
-        UPDATE jobs SET run_at = least(jobs.run_at, now()), attempts = CASE WHEN wanted.is_news THEN 0 ELSE attempts END,
+        UPDATE jobs SET run_at = least(jobs.run_at, now()),
+                        attempts = CASE WHEN wanted.is_news THEN 0 WHEN wanted.is_repeat THEN attempts ELSE greatest(0, attempts - 1) END,
                         dedupe = coalesce(wanted.dedupe, jobs.dedupe)
-          FROM (SELECT id, bool_or(is_news) AS is_news, (array_agg(dedupe ORDER BY n DESC) FILTER (WHERE is_news))[1] AS dedupe
-                  FROM (SELECT failed.id, false AS is_news, NULL AS dedupe, g.n
-                          FROM given g
-                               CROSS JOIN LATERAL (
-                                   SELECT j.id FROM jobs j
-                                    WHERE j.lane = g.lane AND j.key = g.key AND j.state IN ('due', 'running') AND j.fence > 0 AND j.run_at > now()
-                                   OFFSET 0
-                               ) AS failed
-                         WHERE g.run_at IS NULL
-                        UNION ALL
-                        SELECT joined, true, dedupe, n FROM given WHERE is_news) AS each
-                 GROUP BY id) AS wanted
-         WHERE jobs.id = wanted.id AND jobs.state = 'due'
+          FROM wanted
+         WHERE jobs.id = ANY (ARRAY(SELECT id FROM wanted)) AND jobs.id = wanted.id AND jobs.leased_until IS NULL AND jobs.finished_at IS NULL
            AND (jobs.run_at > now() OR wanted.is_news AND (jobs.attempts > 0 OR jobs.dedupe IS DISTINCT FROM wanted.dedupe))
      RETURNING jobs.lane
     ), told AS (
@@ -127,7 +133,8 @@ _FINISH: Final = f"""
                         run_at = CASE WHEN g.state = 'due' THEN clock_timestamp() + g.after_s * interval '1 second' ELSE run_at END,
                         last_error = coalesce(g.error, last_error), result = g.result::jsonb,
                         finished_at = CASE WHEN g.state <> 'due' THEN clock_timestamp() END
-          FROM given g WHERE jobs.id = g.id AND jobs.fence = g.fence AND jobs.state = 'running'
+          FROM given g
+         WHERE jobs.id = ANY (ARRAY(SELECT id FROM given)) AND jobs.id = g.id AND jobs.fence = g.fence AND jobs.leased_until IS NOT NULL
      RETURNING jobs.id
     ), told AS (
         SELECT pg_notify('{DONE_CHANNEL}', string_agg(id::text, ' '))
@@ -139,7 +146,7 @@ _FINISH: Final = f"""
 _RENEW: Final = """
     UPDATE jobs SET leased_until = clock_timestamp() + %(ttl_s)s * interval '1 second'
       FROM unnest(%(id)s::uuid[], %(fence)s::bigint[]) AS mine (id, fence)
-     WHERE jobs.id = mine.id AND jobs.fence = mine.fence AND jobs.state = 'running' RETURNING jobs.id
+     WHERE jobs.id = ANY (%(id)s) AND jobs.id = mine.id AND jobs.fence = mine.fence AND jobs.leased_until IS NOT NULL RETURNING jobs.id
 """
 
 _TELL_LANES: Final = f"""
@@ -178,7 +185,7 @@ _CANCEL: Final = """
                                       SELECT j.id FROM jobs j
                                        WHERE j.lane = asked.lane AND j.key = asked.key AND j.state IN ('due', 'running') OFFSET 0
                                   ) AS found))
-       AND state = 'due'
+       AND leased_until IS NULL AND finished_at IS NULL
 """
 
 

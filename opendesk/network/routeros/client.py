@@ -152,14 +152,21 @@ class Client:
             self._freed.unpark_all()
 
     async def _enter(self, count: int) -> None:
-        """In the order of coming, so that many small ones never keep a large one out."""
+        """In the order of coming, so that many small ones never keep a large one out. Who finds room and nobody waiting goes in at once."""
+        if not self._entrance.locked() and self._in_flight + count <= MAX_IN_FLIGHT:
+            self._in_flight += count
+            return
         async with self._entrance:
             while self._in_flight + count > MAX_IN_FLIGHT and self._why is None:
                 await self._freed.park()
             self._in_flight += count
 
     async def _send_commands(self, commands: Sequence[Command], exchange: Exchange, *, is_listening: bool) -> None:
-        async with self._sending:
+        if self._sending.locked():
+            await self._sending.acquire()
+        else:
+            self._sending.acquire_nowait()
+        try:
             if (error := self._unreachable()) is not None:
                 raise error
             # From here on nothing but a full socket can cut the sending short.
@@ -167,7 +174,9 @@ class Client:
             sent = [self._session.send(command, is_listening=is_listening) for command in commands]
             exchange.began([tag for tag, _ in sent])
             self._exchanges |= dict.fromkeys(exchange.tags, exchange)
-            await self._send(b"".join(wire for _, wire in sent))
+            await self._send(b"".join([wire for _, wire in sent]))
+        finally:
+            self._sending.release()
 
     async def _send(self, wire: bytes) -> None:
         """Half a sentence can be neither taken back nor gone on with: then the connection is over."""

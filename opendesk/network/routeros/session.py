@@ -54,16 +54,21 @@ class Command:
     def _words(self) -> Sentence:
         if not self.path.startswith("/"):
             raise ValueError("A path begins with a slash.")
-        if not all(name and "=" not in name for name in self.attributes):
-            raise ValueError("An attribute's name isn't empty and has no equals sign.")
-        if not all(query.startswith("?") for query in self.queries):
-            raise ValueError("A query begins with a question mark.")
-        if any("," in name for name in self.proplist):
-            raise ValueError("A property's name has no comma.")
-        texts = [self.path, *(f"={name}={value}" for name, value in self.attributes.items())]
-        texts += [f"=.proplist={','.join(self.proplist)}"] if self.proplist else []
-        words = tuple(_bytes(text) for text in [*texts, *self.queries])
-        if any(len(word) > MAX_WORD_BYTES for word in words):
+        texts = [self.path]
+        for name, value in self.attributes.items():
+            if not name or "=" in name:
+                raise ValueError("An attribute's name isn't empty and has no equals sign.")
+            texts.append(f"={name}={value}")
+        if self.proplist:
+            properties = ",".join(self.proplist)
+            if properties.count(",") >= len(self.proplist):
+                raise ValueError("A property's name has no comma.")
+            texts.append(f"=.proplist={properties}")
+        for query in self.queries:
+            if query[:1] != "?":
+                raise ValueError("A query begins with a question mark.")
+        words = tuple([text.encode("utf-8", "surrogateescape") for text in (*texts, *self.queries)])
+        if len(max(words, key=len)) > MAX_WORD_BYTES:
             raise ValueError(f"A word is longer than {MAX_WORD_BYTES} bytes.")
         return words
 
@@ -223,10 +228,12 @@ class Session:
         return Trap(told, self.words.shown(_value(words, b"message")))
 
     def _tag(self, words: Sentence) -> int:
-        texts = [word[5:] for word in words if word.startswith(b".tag=")]
-        if not texts:
+        for word in words:
+            if word[:5] == b".tag=":
+                text = word[5:]
+                break
+        else:
             raise ProtocolError("An answer without a tag, to nobody knows what.")
-        text = texts[0]
         if not text.isdigit() or len(text) > _MAX_TAG_DIGITS or not 0 < int(text) <= self._last_tag:
             raise ProtocolError("An answer with a tag that was never given.")
         return int(text)
@@ -271,13 +278,9 @@ def _value(words: Sentence, name: bytes) -> bytes:
 
 def _row(words: Sentence) -> Row:
     """Of `=name=value`: a value may have equals signs of its own."""
-    pairs = (word[1:].partition(b"=") for word in words if word.startswith(b"="))
-    return {_text(name): _text(value) for name, _, value in pairs}
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogateescape")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    row: Row = {}
+    for word in words:
+        if word[:1] == b"=":
+            name, _, value = word.decode("utf-8", "surrogateescape")[1:].partition("=")
+            row[name] = value
+    return row

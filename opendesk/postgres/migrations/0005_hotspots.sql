@@ -27,9 +27,10 @@ CREATE TABLE opendesk.hotspot_grants (
     until       timestamptz,
     opening_at  timestamptz,                             -- what opens the way was about to be sent: until then no time is used up
     observed_at timestamptz,                             -- a router was first seen to hold it; its time is never set anew then
+    had_time    boolean NOT NULL DEFAULT false,          -- there was time of it before: since then it was given more, or came here
     created_at  timestamptz NOT NULL DEFAULT now(),
     ended_at    timestamptz,
-    end_reason  text CHECK (end_reason IN ('revoked', 'moved', 'expired', 'removed', 'released')),
+    end_reason  text CHECK (end_reason IN ('revoked', 'moved', 'expired', 'removed', 'released', 'failed')),
     trial       boolean NOT NULL DEFAULT false,          -- given for free: its order may be paid, and then this one ends ('released')
     dry_run     boolean NOT NULL,                        -- pretended: a world of its own
     CONSTRAINT hotspot_grants_time CHECK ((begun_at IS NULL) = (until IS NULL) AND (until IS NULL OR duration_s IS NOT NULL)),
@@ -39,8 +40,9 @@ CREATE TABLE opendesk.hotspot_grants (
 
 -- An order is granted to a device once; the second to say so joins the first.
 CREATE UNIQUE INDEX hotspot_grants_live ON opendesk.hotspot_grants (router_id, pedido_id, mac, ip, dry_run) WHERE ended_at IS NULL;
-CREATE INDEX hotspot_grants_ip ON opendesk.hotspot_grants (router_id, ip) WHERE ended_at IS NULL;
-CREATE INDEX hotspot_grants_mac ON opendesk.hotspot_grants (router_id, mac) WHERE ended_at IS NULL;
+-- What failed can be tried again, until it is revoked.
+CREATE INDEX hotspot_grants_ip ON opendesk.hotspot_grants (router_id, ip) WHERE ended_at IS NULL OR end_reason = 'failed';
+CREATE INDEX hotspot_grants_mac ON opendesk.hotspot_grants (router_id, mac) WHERE ended_at IS NULL OR end_reason = 'failed';
 CREATE INDEX hotspot_grants_device ON opendesk.hotspot_grants (device) WHERE ended_at IS NULL AND device IS NOT NULL;
 CREATE INDEX hotspot_grants_order ON opendesk.hotspot_grants (router_id, pedido_id, created_at);
 CREATE INDEX hotspot_grants_over ON opendesk.hotspot_grants (ended_at) WHERE ended_at IS NOT NULL;

@@ -46,7 +46,8 @@ def _user(state: State, held: dict[str, str]) -> None:
 
 
 def _scheduler(state: State, held: dict[str, str]) -> None:
-    held.setdefault("name", _free_name(state, SCHEDULER, "schedule"))
+    if "name" not in held:
+        held["name"] = _free_name(state, SCHEDULER, "schedule")
 
 
 def _free_name(state: State, path: str, stem: str) -> str:

@@ -59,6 +59,7 @@ class Hotspot:
     _phones: dict[Place, Phone] = field(factory=dict)
     _hosts: dict[Place, Row] = field(factory=dict)
     _without_host: set[Place] = field(factory=set)
+    _bindings: dict[int, dict[str, str]] = field(factory=dict)  # as they were when they last changed
 
     def phone(self, mac: str, ip: str, *, server: str, is_chatty: bool) -> Phone:
         phone = Phone(self, values.mac_address("mac-address", mac), ip, server, is_chatty)
@@ -142,7 +143,7 @@ class Hotspot:
 
     def changed(self, path: str, row: Row, gone: bool) -> None:  # noqa: FBT001  # a Watcher
         if path == BINDING and self.follows_bindings:
-            self._drop_unbound()
+            self._drop_unbound(self._hosts_of(row, gone=gone))
         elif path == HOST and not gone:
             self._hosts[_place(row)] = row
         elif path == HOST:
@@ -153,8 +154,21 @@ class Hotspot:
         elif path == ACTIVE and gone and (host := self._hosts.get(_place(row))):
             self.state.change(HOST, host, {**host.values, "authorized": "false"})
 
-    def _drop_unbound(self) -> None:
-        for host in self.state.tables[HOST]:
+    def _hosts_of(self, binding: Row, *, gone: bool) -> list[Row]:
+        """Those that it may be about, or was before it changed: all only if it is for any MAC."""
+        before = self._bindings.pop(binding.number, binding.values)
+        if not gone:
+            self._bindings[binding.number] = binding.values
+        hosts = self.state.tables[HOST]
+        if "mac-address" not in before or "mac-address" not in binding.values:
+            return list(hosts)
+        return hosts.among(
+            hosts.having("mac-address", before["mac-address"])
+            | hosts.having("mac-address", binding.values["mac-address"])
+        )
+
+    def _drop_unbound(self, hosts: list[Row]) -> None:
+        for host in hosts:
             held = host.values
             if held["bypassed"] == "true":
                 binding = self.binding_for(held["mac-address"], held["address"], held["server"])
@@ -162,7 +176,9 @@ class Hotspot:
                     self.state.remove(HOST, host)
 
     def _same_device(self, path: str, row: Row) -> list[Row]:
-        return [other for other in self.state.tables[path] if _place(other) == _place(row)]
+        table = self.state.tables[path]
+        same_mac = table.among(table.having("mac-address", row.values["mac-address"]))
+        return [other for other in same_mac if _place(other) == _place(row)]
 
 
 def _place(row: Row) -> Place:

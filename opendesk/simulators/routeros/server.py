@@ -61,6 +61,7 @@ async def serve(
 class _Connection:
     """One task reads. What it read is on its way for half of the latency, what is answered for the other half: a task for each, only while
     there is something. So a thousand idle connections are a thousand tasks, and commands that follow each other closely share the wire.
+    Without a latency what was read is answered by who read it.
     """
 
     router: Router
@@ -109,6 +110,13 @@ class _Connection:
 
     async def _read(self) -> None:
         while data := await self.stream.receive_some(_CHUNK):
+            if not self.latency_s and not self._delivers:
+                self._hear(bytes(data))
+                if self._is_all_due():
+                    self._sends = True
+                    await self._send()
+                self._start_sending()
+                continue
             self._coming.append((trio.current_time() + self.latency_s / 2, bytes(data)))
             if not self._delivers:
                 self._delivers = True
@@ -123,6 +131,7 @@ class _Connection:
             at, data = self._coming.popleft()
             await trio.sleep_until(at)
             self._hear(data)
+            self._start_sending()
             self._room.set()
         self._delivers = False
 
@@ -145,7 +154,14 @@ class _Connection:
         at = trio.current_time() + self.latency_s / 2 + self.router.faults.slow_s + session.pause_s
         session.pause_s = 0.0
         self._going.append((max(at, self._going[-1][0]) if self._going else at, data))
-        if not self._sends:
+
+    def _is_all_due(self) -> bool:
+        if self._sends or not self._going or self.router.faults.drip_s is not None:
+            return False
+        return self._going[-1][0] <= trio.current_time()
+
+    def _start_sending(self) -> None:
+        if self._going and not self._sends:
             self._sends = True
             self._nursery.start_soon(self._send)
 
@@ -181,6 +197,7 @@ class _Connection:
         """A change on another connection; what this one's own command brings about is told with its answer."""
         if not self._waiting:
             self._answer(b"".join(encode(words) for words in self.session.news()))
+            self._start_sending()
 
     def _hang_up(self) -> None:
         if self.session.is_over:  # its own reboot: it is told first

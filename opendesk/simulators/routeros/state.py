@@ -39,7 +39,7 @@ class State:
     names: dict[str, tuple[str, ...]] = field(factory=dict)  # what DNS says
     booted_s: float = 0.0  # in the future while it is down
     watchers: list[Watcher] = field(factory=list)
-    _next_s: float | None = None
+    _next: "Due | None" = None
     _next_known: bool = False
 
     @classmethod
@@ -80,14 +80,15 @@ class State:
     def remove(self, path: str, row: Row) -> None:
         table = self.tables[path]
         table.remove(row)
-        for child in table:
-            if child.parent == row.number:
-                table.remove(child)
+        if row.is_parent:
+            for child in table:
+                if child.parent == row.number:
+                    table.remove(child)
         self._changed(path, row, gone=True)
 
     def _changed(self, path: str, row: Row, *, gone: bool = False) -> None:
-        if path in {ADDRESS_LIST, SCHEDULER}:
-            self._next_known = False
+        if path in _TIMED:
+            self._expect(path, row, gone=gone)
         for watcher in list(self.watchers):
             watcher(path, row, gone)
 
@@ -99,22 +100,22 @@ class State:
             held = {"address": address, "list": row.values["list"], "dynamic": "true", "disabled": "false"}
             child = self.tables[path].add({**held, "comment": row.values["address"]}, self.clock())
             child.parent = row.number
+            row.is_parent = True
 
-    def next_due(self) -> tuple[float, str, Row] | None:
+    def next_due(self) -> "Due | None":
         """What time does first: an address that goes, or a scheduler's entry that runs."""
-        if self._next_known and self._next_s is None:
-            return None
-        if self._next_known and self._next_s is not None and self._next_s > self.clock():
-            return None
-        due = [
-            (row.due_s, path, row)
-            for path in (ADDRESS_LIST, SCHEDULER)
-            for row in self.tables[path]
-            if row.due_s is not None and (path == ADDRESS_LIST or row.is_enabled)
-        ]
-        first = min(due, key=lambda item: item[0], default=None)
-        self._next_s, self._next_known = (None if first is None else first[0]), True
-        return first if first is not None and first[0] <= self.clock() else None
+        if not self._next_known:
+            found = (due for path in _TIMED for row in self.tables[path] if (due := _due(path, row)) is not None)
+            self._next, self._next_known = min(found, key=lambda due: due[0], default=None), True
+        return self._next if self._next is not None and self._next[0] <= self.clock() else None
+
+    def _expect(self, path: str, row: Row, *, gone: bool) -> None:
+        """All rows are looked at anew only if the first changes, or another is due with it."""
+        due, first = None if gone else _due(path, row), self._next
+        if first is not None and (first[2] is row or (due is not None and due[0] == first[0])):
+            self._next_known = False
+        elif due is not None and (first is None or due[0] < first[0]):
+            self._next = due
 
     def postpone(self, row: Row, due_s: float | None) -> None:
         row.due_s = due_s
@@ -123,6 +124,16 @@ class State:
     @property
     def uptime_s(self) -> int:
         return max(int(self.clock() - self.booted_s), 0)
+
+
+# When, in which menu, and what.
+Due = tuple[float, str, Row]
+# Of two that are due together those of the first are.
+_TIMED: Final = (ADDRESS_LIST, SCHEDULER)
+
+
+def _due(path: str, row: Row) -> Due | None:
+    return None if row.due_s is None or (path == SCHEDULER and not row.is_enabled) else (row.due_s, path, row)
 
 
 def _later(now_s: float, timeout: str) -> float | None:

@@ -23,6 +23,7 @@ class Row:
     due_s: float | None = None  # when it goes, or is next run
     runs: int = 0
     parent: int | None = None  # of rows that a router makes for another
+    is_parent: bool = False
 
     @property
     def id(self) -> str:
@@ -42,6 +43,7 @@ class Table:
     _by_key: dict[tuple[str | None, ...], int] = field(factory=dict)
     _having: dict[tuple[str, str | None], set[int]] = field(factory=dict)
     _last: int = 0
+    _is_in_order: bool = True  # of their numbers
 
     def __iter__(self) -> Iterator[Row]:
         return iter(list(self._rows.values()))
@@ -58,7 +60,7 @@ class Table:
             return self._rows.get(int(written[1], 16))
         if "name" not in self.menu.arguments:
             return None
-        return next((row for row in self._rows.values() if row.values.get("name") == reference), None)
+        return next(iter(self.among(self.having("name", reference))), None)
 
     def having(self, name: str, value: str | None) -> set[int]:
         """The numbers of the rows that hold this under an INDEXED name."""
@@ -68,9 +70,9 @@ class Table:
         """The rows of these numbers, or all, in their order."""
         if numbers is None:
             return list(self._rows.values())
-        if len(numbers) > 1:
+        if len(numbers) > 1 and not self._is_in_order:
             return [row for number, row in self._rows.items() if number in numbers]
-        return [self._rows[number] for number in numbers]
+        return [self._rows[number] for number in sorted(numbers)]
 
     def check_free(self, values: Mapping[str, str], but: Row | None = None) -> None:
         """Refuse what would be there twice."""
@@ -121,6 +123,7 @@ class Table:
 
     def move(self, rows: list[Row], before: Row | None) -> None:
         """To the end without a destination."""
+        self._is_in_order = False
         moved = {row.number for row in rows}
         others = [row for row in self._rows.values() if row.number not in moved]
         at = others.index(before) if before in others else len(others)

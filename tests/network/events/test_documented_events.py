@@ -16,7 +16,7 @@ import pytest
 
 from opendesk import errors
 from opendesk.cli import COMMANDS
-from opendesk.network.events import acks, backend, file_queue, polling, types
+from opendesk.network.events import acks, backend, batches, file_queue, polling, stored, types
 from opendesk.network.events.backend import BackendClient, NotFetched
 from opendesk.network.events.types import Event, Reason, Type
 from opendesk.network.hotspots import requests
@@ -27,7 +27,7 @@ from opendesk.rental.users import LOGIN_FAILURES, LOGIN_WINDOW_S
 from opendesk.settings import SettingsError, load
 from opendesk.settings.secret import Secret
 from opendesk.settings.table import DECLARED
-from opendesk.simulators.event_backend import BATCH
+from opendesk.simulators.event_backend import EACH
 from opendesk.web.wire import camel
 
 ROOT: Final = Path(__file__).parents[3]
@@ -63,7 +63,7 @@ def told_acks() -> list[Any]:
 
 
 def test_the_events_that_are_shown_are_taken_as_they_stand() -> None:
-    found = [types.read(member) for member in types.split(blocks("json")[0].encode())]
+    found = [types.read(member) for member in batches.split(blocks("json")[0].encode())]
     assert [event.type for event in found if isinstance(event, Event)] == list(Type)
 
 
@@ -100,8 +100,10 @@ def test_limits_are_those_of_the_program() -> None:
     assert (backend.CONNECT_S, backend.FETCH_S, backend.ACK_S, backend.MAX_BODY) == (5, 30, 10, 8 * MIB)
     assert (polling.LONGEST_PAUSE_S, polling.MOST_WAITING) == (60, 100_000)
     assert (acks.AT_ONCE, acks.PATIENCE_S, LONGEST_PAUSE_S) == (30, 7 * 86_400, 3600)
-    assert (types.MOST_ID, types.TRIAL_MINUTES, file_queue.MAX_FILE, BATCH) == (256, 5, 64 * MIB, 1000)
+    assert (types.MOST_ID, types.TRIAL_MINUTES, file_queue.MAX_FILE, EACH) == (256, 5, 64 * MIB, 20)
     assert get_args(requests.Minutes)[1].le == 345_600
+    assert (types.MOST_ID_TOLD, types.MOST_MEMBER, stored.ACK_AGAIN_S) == (2048, 256 * 1024, 60)
+    assert (batches.BYTES_A_MARK, batches.MARKS_BESIDES) == (10, 10_000)
 
 
 def test_defaults_are_those_of_the_program() -> None:
@@ -173,7 +175,8 @@ async def test_it_believes_nobody_who_has_not_the_secret() -> None:
             await client.acknowledge(b"{}")
     page = on.page
     old = str(now_ms() - page.WINDOW_MS - 1000)
-    assert not page.may_fetch({"x-relay-ts": old, "x-relay-hmac": page.sign(SHARED, old.encode())}, now_ms())
+    for stamp in (old, "1" * 5000, "٣"):  # which int() would raise at, or is no digit of ours
+        assert not page.may_fetch({"x-relay-ts": stamp, "x-relay-hmac": page.sign(SHARED, stamp.encode())}, now_ms())
 
 
 async def test_each_step_of_changing_a_secret_is_without_a_gap() -> None:

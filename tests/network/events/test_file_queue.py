@@ -100,9 +100,20 @@ async def test_what_a_killed_daemon_took_comes_first_in_its_order(path: Path) ->
     assert inbox.ids == ["a", "b", "c"]
 
 
-async def test_two_daemons_of_one_machine_do_each_file(path: Path) -> None:
+async def test_two_daemons_of_one_machine_do_each_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = list[Path]()
+
+    def looking(left: Path) -> list[Path]:
+        found = left_over(left)
+        looked.append(left)
+        return found
+
+    monkeypatch.setattr(file_queue, "left_over", looking)
     one, two = RememberingInbox(), RememberingInbox()
     async with queue(path, one), queue(path, two):
+        while len(looked) < 2:  # noqa: ASYNC110  # nothing tells of it
+            # Who begins while another is at a file does that, too, as if the other had been killed.
+            await trio.sleep(0.01)
         for number in range(20):
             write(path, str(number))
             await until_left(path)

@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from opendesk.network import removing
-from opendesk.network.events.inbox import CHUNK, Taken
+from opendesk.network.events import stored
+from opendesk.network.events.inbox import CHUNK, CHUNK_BYTES, Taken, _chunks
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
 from tests.network.events.arriving import IP, MAC, Taker, device, raw, release, revoke, taker, trial
@@ -168,6 +169,16 @@ async def test_a_trial_whose_order_is_paid_gives_up_its_end(inbox: Taker, conn: 
     assert ends == [("done", "released"), ("due", None)]
 
 
+async def test_a_job_does_no_more_events_than_are_decided_in_a_moment(
+    inbox: Taker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored.full, "__kwdefaults__", {"most": 2})
+    for number in range(5):
+        await inbox.take(release(f"e{number}"))
+    jobs = [(await inbox.row(f"e{number}"))["job_id"] for number in range(5)]
+    assert [jobs.index(job) for job in jobs] == [0, 0, 2, 2, 4]
+
+
 async def test_an_order_has_one_trial(inbox: Taker, conn: TrioConnection) -> None:
     await inbox.take(trial("e1"))
     await conn.run(
@@ -221,7 +232,12 @@ async def test_what_waits_is_not_acknowledged_and_what_is_decided_is_again(inbox
     assert await inbox.take(release()) == Taken(again=1)
     (first,) = await inbox.acks()  # that one is still to be sent
     await conn.run("UPDATE jobs SET state = 'done', finished_at = now() WHERE type = 'ACK_EVENT'")
-    await inbox.take(release(minutes=99))
+    for _ in range(3):
+        await inbox.take(release(minutes=99))
+    assert await inbox.acks() == [first]  # which was taken just now
+    await conn.run("UPDATE events SET acked_at = acked_at - interval '61 seconds'")
+    for _ in range(3):
+        await inbox.take(release(minutes=99))
     assert await inbox.acks() == [first, first]
 
 
@@ -283,6 +299,17 @@ async def test_a_batch_of_which_every_second_is_broken_is_taken_but_for_those(
     assert (taken.new, taken.refused, taken.nameless) == (len(whole) + 2, 2, len(whole) * 3 // 5)
     assert taken.again == len(whole) * 2 // 5 - 2
     assert await count(conn, "hotspot_grants") == await count(conn, "events WHERE ok IS NULL") == len(whole)
+
+
+async def test_long_members_are_taken_few_at_a_time_and_what_has_no_name_needs_no_database(
+    inbox: Taker, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = raw(*(release(f"e{n}", filling="x" * (CHUNK_BYTES // 4), **device(n)) for n in range(9)))
+    assert [len(chunk) for chunk in _chunks(members)] == [4, 4, 1]
+    assert [len(chunk) for chunk in _chunks([b"1"] * (CHUNK + 1))] == [CHUNK, 1]
+    assert (await inbox.inbox.take(members, "backend")).new == 9
+    monkeypatch.setattr(inbox.inbox, "_pool", None)
+    assert await inbox.take(*[b"1"] * (CHUNK + 1)) == Taken(nameless=CHUNK + 1)
 
 
 async def test_one_that_the_database_refuses_keeps_no_other_from_being_taken(

@@ -223,6 +223,15 @@ async def test_what_is_no_batch_is_refused_and_backed_off_from(body: bytes, auto
     assert {line["outcome"] for line in logs if line["event"] == "events.not_fetched"} == {"refused"}
 
 
+@pytest.mark.parametrize("body", [b"[1]", b'[{"eventId": 5}, {}]'], ids=repr)
+async def test_a_batch_of_nothing_that_has_an_id_is_backed_off_from(body: bytes, autojump_clock: MockClock) -> None:
+    script = Script([body, body, body, b'[{"eventId": "a"}, 1]', b"[]"])
+    with capture_logs() as logs:
+        await run_for(26, poller(script, RememberingInbox().take, PretendedPool()))
+    assert script.pauses_s == [3, 6, 12, 0, 3]
+    assert {line["outcome"] for line in logs if line["event"] == "events.not_fetched"} == {"refused"}
+
+
 async def test_while_too_many_wait_nobody_is_asked(autojump_clock: MockClock) -> None:
     script, pool = Script([b"[]"]), PretendedPool(crowded=True)
     service = poller(script, RememberingInbox().take, pool)

@@ -1,26 +1,23 @@
 """Events are read one by one: what is wrong with one is told of that one."""
 
-from collections.abc import Callable
-import json
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
 from opendesk.network.events.types import (
     MOST_ID_TOLD,
+    MOST_MEMBER,
     Event,
     Invalid,
     Nameless,
-    NotABatch,
     Reason,
     Type,
     hash_of,
     id_of,
     is_usable,
     read,
-    split,
 )
 from opendesk.network.hotspots.place import Place
 from tests.network.events.arriving import IP, MAC, Json, raw, release, revoke, trial
@@ -147,55 +144,15 @@ def test_a_damaged_event_never_raises_and_its_id_is_read_alike(data: st.DataObje
     assert id_of(bytes(member)) == (None if isinstance(found, Nameless) else found.event_id)
 
 
-# ---- batches
+def test_a_number_that_no_program_has_costs_nobody_its_id() -> None:
+    digits = b"1" * 5000
+    for member in (b'{"eventId":"e1","timestamp":' + digits + b"}", b'{"eventId":"e1","x":[-' + digits + b"]}"):
+        found = read(member)
+        assert isinstance(found, Invalid)
+        assert (found.event_id, found.reason) == ("e1", Reason.VALIDATION)
 
 
-def test_a_batch_is_split_into_its_members_as_they_came() -> None:
-    assert split(b' [ {"a": 1} ,2, "x,]" ]\n') == [b'{"a": 1}', b"2", b'"x,]"']
-    assert split(b"[]") == []
-
-
-HALF = json.dumps(release("\ud800")).encode()
-DEEP = b'{"eventId":"deep","x":' + b"[" * 5000 + b"]" * 5000 + b"}"
-BIG = b'{"eventId":"big","x":1e999}'
-
-
-@pytest.mark.parametrize(
-    "bad", [HALF, DEEP, BIG, b'{"eventId":"\xff"}', b'"\\"]"'], ids=["half", "deep", "big", "utf8", "quote"]
-)
-@pytest.mark.parametrize(
-    "order", [lambda bad, good: [bad, good, bad], lambda bad, good: [good, bad, good]], ids=["around", "amid"]
-)
-def test_a_bad_member_spoils_no_other(bad: bytes, order: Callable[[bytes, bytes], list[bytes]]) -> None:
-    good = raw(release("good"))[0]
-    members = order(bad, good)
-    found = split(b" [" + b" , ".join(members) + b"] ")
-    assert [member.strip() for member in found] == members
-    assert [isinstance(read(member), Event) for member in found] == [member is good for member in members]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"{}", b"1", b"[", b"]", b"[1", b"[1}", b"[1]]", b"[1] [2]", b"[}" * 3000, b"[" * 5000, b"[]" + b"[" * 5000,
-     b'"' + b"[" * 5000, b'["' + b'\\"' * 5000 + b"[" * 5000, b"x" + b"[" * 5000 + b"]" * 5000, b"\xef\xbb\xbf[]", b"[1]\\"],
-    ids=lambda body: body[:6].decode(errors="replace") + str(len(body)),
-)  # fmt: skip
-def test_what_is_no_array_is_no_batch(body: bytes) -> None:
-    with pytest.raises(NotABatch):
-        split(body)
-
-
-def test_a_batch_of_more_than_anybody_sends_is_none() -> None:
-    with pytest.raises(NotABatch, match="commas"):
-        split(b"[" + b"1," * 4_000_001 + b"1]")
-
-
-@settings(max_examples=25)
-@given(
-    st.lists(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5))
-)
-def test_splitting_by_brackets_is_splitting(members: list[Any]) -> None:
-    """A member that only the brackets can part is put at the end."""
-    written = [json.dumps(member).encode() for member in members]
-    found = split(b"[" + b",".join([*written, DEEP]) + b"]")
-    assert [json.loads(member) for member in found[:-1]] == members
+def test_one_that_is_longer_than_anybody_writes_is_not_looked_at() -> None:
+    long = raw(release(extra="x" * MOST_MEMBER))[0]
+    assert read(long) == Nameless()
+    assert isinstance(read(raw(release(extra="x" * (MOST_MEMBER - 1000)))[0]), Event)

@@ -178,6 +178,55 @@ def test_more_than_anybody_reads_is_cut_and_that_is_said(rows: Rows, shell: Shel
     assert "… there are more events than are told here" in shell.good("why", "pedido-1")
 
 
+def test_what_the_events_name_and_what_ends_the_grants_is_told_however_many_others_there_are(
+    rows: Rows, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chain, "MOST_JOBS", 5)
+    monkeypatch.setattr(chain, "_JOBS", chain._JOBS.replace("THEN 200 ELSE", "THEN 5 ELSE"))
+    first, *_ = [rows.job("RESYNC_DEVICE", state="done", finished_at="now") for _ in range(20)]
+    rows.event("evt-1", job=(job := rows.job()), received_at="2026-01-01")
+    end = rows.job(
+        "END_GRANT", key=f"grant:{rows.grant(duration_s=60, begun_at='now', until='tomorrow')}", run_at="tomorrow"
+    )
+    calls = [str(rows.job("RESYNC_DEVICE", state="done", finished_at="now")) for _ in range(20)]
+    told = shell.json("why", "pedido-1")
+    assert {str(first), str(job), str(end), *calls[-5:]} == {each["id"] for each in told["jobs"]}
+    assert told["cut"] == ["jobs"]
+    text = shell.good("why", "pedido-1")
+    assert "deleted by age" not in text
+    assert f"its end: job {end}" in text
+    rows.run("DELETE FROM jobs WHERE id = %(id)s", id=job)
+    assert f"job {job}: deleted by age" in shell.good("why", "pedido-1")
+
+
+def test_of_many_acks_the_first_and_the_last_are_told(rows: Rows, shell: Shell) -> None:
+    rows.event("evt-1", job=(job := rows.job()))
+    rows.ends(job, "done", result=RESULT)
+    rows.ack_is_taken()
+    rows.run("UPDATE jobs SET finished_at = '2026-01-02T03:04:05Z' WHERE type = 'ACK_EVENT'")
+    done = {"lane": "/acks", "key": hash_of("evt-1").hex(), "state": "done", "finished_at": "now"}
+    assert shell.json("why", "evt-1")["cut"] == []
+    acks = [str(rows.job("ACK_EVENT", **done)) for _ in range(300)]
+    told = shell.json("why", "evt-1")
+    assert [each["id"] for each in told["jobs"] if each["type"] == "ACK_EVENT"][1:] == acks[-3:]
+    assert str(job) in {each["id"] for each in told["jobs"]}
+    assert told["cut"] == ["ACKs"]
+    text = shell.good("why", "evt-1")
+    assert "the backend took it, the first time 2026-01-02T03:04:05" in text
+    assert "… there are more ACKs than are told here" in text
+
+
+def test_one_whose_id_nobody_can_write_down_is_not_said_to_be_deleted(rows: Rows, shell: Shell) -> None:
+    rows.refused("x", "validation", "/eventId must have 1 to 256 characters", type="")
+    rows.run("UPDATE events SET event_id = NULL")
+    assert "event (unusable id): refused" in (text := shell.good("why", "pedido-1"))
+    assert "deleted by age" not in text
+    assert "(unusable id)" in shell.good("events", "list")
+    assert "eventId: (unusable id)" in shell.good("events", "show", "x").splitlines()
+    (shown,) = shell.json("events", "show", "x")
+    assert (shown["eventId"], shown["detailsGone"]) == (None, False)
+
+
 @pytest.mark.parametrize("word", ["nothing", str(uuid4()), TOKEN], ids=["a word", "an id", "a token"])
 def test_what_nobody_knows_is_told_in_one_line_without_the_word(shell: Shell, word: str) -> None:
     done = shell("why", word)

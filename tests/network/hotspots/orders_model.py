@@ -12,6 +12,7 @@ class Had:
     trial: bool = False
     left: int | None = None  # once it was opened; before that it has all of its time
     ended: str | None = None
+    had_time: bool = False  # before it was given more
 
     @property
     def is_opened(self) -> bool:
@@ -40,7 +41,7 @@ class OrderModel:
         """Joins what is there; else it is given to an order that has and had nothing."""
         if any(one.place == place for one in self.live):
             return True
-        if any(one.ended is None or one.is_opened for one in self.had):
+        if any(one.ended is None or one.is_opened or one.had_time for one in self.had):
             return False
         self.had.append(Had(place, duration, trial=True))
         return True
@@ -71,9 +72,11 @@ class OrderModel:
         """In the place of what is there: it is a trial, or over."""
         if here is not None:
             self.had.remove(here)
+            given.had_time |= here.had_time or here.is_opened
         self.had.append(given)
 
     def _begin_anew(self, one: Had, duration: int | None) -> None:
+        one.had_time |= one.is_opened
         one.duration, one.left = duration, None
 
     def open(self, place: Place) -> None:

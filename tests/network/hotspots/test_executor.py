@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from opendesk.network.figures import NetworkFigures
+from opendesk.network.hotspots import grants, orders
 from opendesk.network.hotspots.errors import InTheWay, NotHeld
 from opendesk.network.hotspots.executor import Executor
 from opendesk.network.hotspots.place import Place
@@ -142,6 +143,7 @@ async def test_what_waits_for_a_silent_tunnel_uses_no_attempt_and_asks_no_router
     bench: Bench, silent_s: float, after_s: float
 ) -> None:
     bench.executor._peer_silent_for = {"its key": silent_s}.get
+    await granted(bench)
     outcome = await bench.does(evolve(AUTHORIZE, peer="its key"))
     assert isinstance(outcome, Again)
     assert outcome.error.startswith("PEER_OFFLINE: ")
@@ -149,6 +151,32 @@ async def test_what_waits_for_a_silent_tunnel_uses_no_attempt_and_asks_no_router
     assert bench.fleet.workers["r1"].held == []
     assert isinstance(await bench.does(evolve(AUTHORIZE, peer="another")), Done)
     assert isinstance(await bench.does(AUTHORIZE), Done)
+
+
+async def granted(bench: Bench, pedido: str = "1", place: Place = PLACE) -> None:
+    async with bench.executor._pool.connection() as conn:
+        await orders.authorize(conn, "r1", pedido, place, device=None, duration_s=None, dry_run=False)
+
+
+@pytest.mark.parametrize("has", ["nothing", "something elsewhere", "another order's", "what was revoked"])
+async def test_what_has_nothing_to_open_waits_for_no_tunnel(bench: Bench, conn: TrioConnection, has: str) -> None:
+    """Behind it may be who closes the way."""
+    bench.executor._peer_silent_for = lambda _peer: inf
+    if has == "something elsewhere":
+        await granted(bench, place=Place("10.5.50.8", MAC))
+    elif has == "another order's":
+        await granted(bench, "2")
+    elif has == "what was revoked":
+        await granted(bench)
+        await grants.revoke(conn, "r1", PLACE, dry_run=False)
+    assert isinstance(await bench.does(evolve(AUTHORIZE, peer="its key")), Done)
+
+
+async def test_who_closes_the_way_waits_for_the_tunnel_that_is_named(bench: Bench) -> None:
+    bench.executor._peer_silent_for = {"its key": inf}.get
+    revoke = Work(Kind.REVOKE, "r1", (PLACE,))
+    assert isinstance(await bench.does(evolve(revoke, peer="its key")), Again)
+    assert isinstance(await bench.does(revoke), Done)
 
 
 async def test_who_waits_for_no_tunnel_joins_nothing_that_does(conn: TrioConnection) -> None:

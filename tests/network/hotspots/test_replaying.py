@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from opendesk.network.hotspots import grants, moves
-from opendesk.network.hotspots.replaying import why_not
+from opendesk.network.hotspots.replaying import bring_back
 from opendesk.network.hotspots.work import Kind, Work
 from opendesk.network.jobs import add, get
 from opendesk.postgres.driver import TrioConnection
@@ -35,18 +35,18 @@ async def test_nothing_is_tried_again_for_what_is(conn: TrioConnection, kind: Ki
         await moves.move(conn, "r1", "1", ELSEWHERE, [PHONE], device=None, dry_run=False)
     elif end == "removed":
         await grants.remove(conn, "r1")
-    assert "order 1 has no access" in (await why_not(conn, job) or "")
+    assert "order 1 has no access" in (await bring_back(conn, job) or "")
 
 
 async def test_what_is_granted_can_be_tried_again(conn: TrioConnection) -> None:
     await give(conn, duration_s=60)
-    assert await why_not(conn, await dead(conn)) is None
-    assert await why_not(conn, await dead(conn, dry_run=True)) is not None  # pretended, it is granted to nobody
+    assert await bring_back(conn, await dead(conn)) is None
+    assert await bring_back(conn, await dead(conn, dry_run=True)) is not None  # pretended, it is granted to nobody
 
 
 @pytest.mark.parametrize("kind", [Kind.REVOKE, Kind.END, Kind.RESTORE])
 async def test_what_opens_nothing_by_itself_can_always_be_tried_again(conn: TrioConnection, kind: Kind) -> None:
-    assert await why_not(conn, await dead(conn, kind)) is None
+    assert await bring_back(conn, await dead(conn, kind)) is None
 
 
 async def test_the_command_says_why_and_leaves_it_dead(conn: TrioConnection, conninfo: str, tmp_path: Path) -> None:

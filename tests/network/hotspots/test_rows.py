@@ -1,9 +1,11 @@
 """A router is looked at, told, and looked at again: how often, and what becomes of it if it lies, refuses, or holds others' rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import evolve
 import pytest
+import trio
+import trio.testing
 
 from opendesk.network.hotspots.errors import InTheWay, NotHeld
 from opendesk.network.hotspots.found import Actual, seconds
@@ -394,3 +396,81 @@ async def test_the_row_of_an_ip_is_kept_for_another_device_that_was_let_in_befor
     await follow(router, evolve(other, is_observed=True), places=[other.place])
     await follow(router, evolve(other, is_observed=True))
     assert [row["comment"] for row in rows(router, LISTS)] == ["pedido:2"]
+
+
+ALL_MENUS = {LISTS, BINDINGS, SCHEDULERS, HOSTS, ACTIVE}
+
+
+class Watched:
+    """What each send looked at; and what somebody else does right before one."""
+
+    def __init__(self, router: Router, meanwhile: dict[int, Callable[[], object]] | None = None) -> None:
+        self.router, self.meanwhile = router, meanwhile or {}
+        self.looks: list[set[str]] = []
+
+    async def run_all(self, commands: Sequence[Command]) -> list[Result | Trap]:
+        self.meanwhile.get(len(self.looks), lambda: None)()
+        self.looks.append(
+            {menu for command in commands for menu, _, verb in [command.path.rpartition("/")] if verb == "print"}
+        )
+        return await self.router.run_all(commands)
+
+
+async def test_only_what_steps_touched_is_looked_at_again(router: Router) -> None:
+    watched = Watched(router)
+    await converge(watched.run_all, [TIMED], [PHONE])
+    assert watched.looks == [ALL_MENUS, {BINDINGS}, {SCHEDULERS}, ALL_MENUS]
+    router.packets()
+    watched.looks.clear()
+    await converge(watched.run_all, [], [PHONE])
+    around = {BINDINGS, HOSTS, ACTIVE}
+    assert watched.looks == [ALL_MENUS, {LISTS} | around, {SCHEDULERS}, around]
+
+
+async def test_of_a_device_that_is_only_sent_away_is_looked_whether_it_went(router: Router) -> None:
+    await follow(router, FOR_EVER)
+    router.tables[HOSTS].clear()
+    router.put(HOSTS, {"address": IP, "mac-address": MAC, "bypassed": "false", "server": router.server})
+    watched = Watched(router)
+    await converge(watched.run_all, [FOR_EVER], [PHONE])
+    assert watched.looks == [ALL_MENUS, {HOSTS, ACTIVE}]
+
+
+async def test_after_a_trap_all_is_looked_at_again(router: Router) -> None:
+    """What was in the way may be where nothing was changed."""
+    watched = Watched(router, {1: lambda: router.put(BINDINGS, OURS | {"disabled": "true"})})
+    await converge(watched.run_all, [TIMED], [PHONE])
+    assert watched.looks == [ALL_MENUS, {BINDINGS}, ALL_MENUS, ALL_MENUS]
+
+
+async def test_an_end_that_somebody_takes_off_while_the_way_is_opened_is_missed_at_once(router: Router) -> None:
+    watched = Watched(router, {3: router.tables[SCHEDULERS].clear})
+    assert (await converge(watched.run_all, [TIMED], [PHONE])).changed
+    assert router.open_without_end({"pedido:1"}) == set()
+
+
+async def test_what_somebody_changes_where_nothing_is_done_is_found_by_the_next_attempt(router: Router) -> None:
+    row_id = router.put(LISTS, {"address": IP, "list": "paid_clients", "disabled": "false"})
+    watched = Watched(router, {3: lambda: router.tables[LISTS].pop(row_id)})
+    await converge(watched.run_all, [TIMED], [PHONE])
+    assert rows(router, LISTS) == []
+    assert (await follow(router, TIMED)).changed
+    assert len(rows(router, LISTS)) == 1
+
+
+async def test_the_time_left_of_a_row_that_is_not_looked_at_again_runs_on(
+    router: Router, autojump_clock: trio.testing.MockClock
+) -> None:
+    """However slow the router: a row that is right isn't made anew."""
+    await follow(router, TIMED)
+    router.packets()
+    ((row_id, _),) = router.tables[LISTS].items()
+    router.tables[SCHEDULERS].clear()
+
+    async def slow(commands: Sequence[Command]) -> list[Result | Trap]:
+        await trio.sleep(15)
+        router.advance(15)
+        return await router.run_all(commands)
+
+    await converge(slow, [TIMED], [PHONE])
+    assert list(router.tables[LISTS]) == [row_id]

@@ -162,6 +162,18 @@ async def test_who_only_repeats_uses_up_the_attempts(conn: TrioConnection) -> No
         assert (again == first) == (attempt < RETRIES.max_attempts), "then it is dead, and another is made"
 
 
+async def test_others_of_its_key_use_up_none_of_the_attempts(conn: TrioConnection) -> None:
+    first = await add(conn, new())
+    for _ in range(RETRIES.max_attempts + 1):
+        (job,) = await claimed(conn)
+        assert job.id == first
+        await finish(conn, job, Again("never", after_s=3600))
+        await add(conn, new())
+    assert await attempts(conn, first) == 0
+    (job,) = await claimed(conn)
+    assert (job.id, job.attempts) == (first, 1)
+
+
 async def test_news_that_joins_is_tried_as_often_as_a_new_one(conn: TrioConnection) -> None:
     first = await add(conn, news(dedupe="grant 1"))
     (job,) = await claimed(conn)

@@ -169,3 +169,33 @@ def test_a_reboot_by_command_is_done_and_ends_every_connection() -> None:
     assert line.say("/system/reboot", ".tag=1") == [("!done", ".tag=1")]
     assert line.session.is_over
     assert hung_up == ["other"]
+
+
+TIMES = st.tuples(st.sampled_from(["list", "entry", "remove", "wait", "switch"]), st.integers(0, 5), st.integers(1, 40))
+
+
+@given(st.lists(TIMES, max_size=15))
+def test_whatever_changes_nothing_is_there_after_its_time(steps: list[tuple[str, int, int]]) -> None:
+    router, clock = started()
+    ends, counts = dict[str, float](), dict[str, tuple[float, int]]()
+    for what, number, seconds in steps:
+        address, name = f"10.0.0.{number}", f"entry {number}"
+        gone = {end for end, at_s in ends.items() if at_s <= clock()}
+        if what == "wait":
+            clock.advance(seconds)
+        elif what == "list" and (address not in ends or address in gone):
+            router.run(f"{LISTS}/add", {"address": address, "list": "x", "timeout": f"{seconds}s"})
+            ends[address] = clock() + seconds
+        elif what == "entry" and name not in counts:
+            router.run(f"{ENTRIES}/add", {"name": name, "interval": f"{seconds}s"})
+            counts[name] = clock(), seconds
+        elif what == "switch" and name in counts:
+            for disabled in ("yes", "no"):
+                router.run(f"{ENTRIES}/set", {".id": name, "disabled": disabled})
+        elif what == "remove" and address in ends and address not in gone:
+            (row,) = [row for row in router.rows(LISTS) if row["address"] == address]
+            router.run(f"{LISTS}/remove", {".id": row[".id"]})
+            del ends[address]
+    assert {row["address"] for row in router.rows(LISTS)} == {each for each, at_s in ends.items() if at_s > clock()}
+    runs = {row["name"]: row["run-count"] for row in router.rows(ENTRIES)}
+    assert runs == {name: str(int((clock() - made_s) // each_s)) for name, (made_s, each_s) in counts.items()}

@@ -1,9 +1,13 @@
 """Phones behind the hotspot get through as the bindings of the time say."""
 
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
 import pytest
 
 from opendesk.network.routeros.console import identifier, quoted
-from opendesk.simulators.routeros import HandClock, Router
+from opendesk.simulators.routeros import HandClock, Refused, Router
 
 BINDINGS = "/ip/hotspot/ip-binding"
 HOSTS = "/ip/hotspot/host"
@@ -138,3 +142,36 @@ def test_nobody_is_online_behind_a_router_that_is_down() -> None:
         clock.advance(seconds)
         seen.append(router.is_online(MAC, IP))
     assert seen == [False, False, True]
+
+
+MACS = (MAC, "AA:BB:CC:DD:EE:00")
+CHANGES = st.one_of(
+    st.tuples(st.just("add"), st.sampled_from([*MACS, ""]), st.sampled_from(["", IP, "10.5.50.0/24"])),
+    st.tuples(st.just("set"), st.sampled_from([*MACS, ""]), st.sampled_from(["yes", "no"])),
+    st.tuples(st.just("remove"), st.none(), st.none()),
+)
+
+
+@given(st.lists(CHANGES, max_size=12), st.data())
+def test_whatever_becomes_of_bindings_nobody_stays_bypassed_without_one(
+    changes: list[tuple[str, Any, Any]], data: st.DataObject
+) -> None:
+    router = Router()
+    for number, mac in enumerate(MACS):
+        router.phone(mac, f"10.5.50.{7 + number}")
+    for verb, mac, other in changes:
+        ids = [row[".id"] for row in router.rows(BINDINGS)]
+        try:
+            if verb == "add":
+                bind(router, **{name: value for name, value in (("mac_address", mac), ("address", other)) if value})
+            elif ids:
+                told = {"mac-address": mac, "disabled": other} if verb == "set" else {}
+                router.run(f"{BINDINGS}/{verb}", {".id": data.draw(st.sampled_from(ids)), **told})
+        except Refused:
+            continue
+        held = {row["mac-address"]: row["bypassed"] for row in router.rows(HOSTS)}
+        for number, mac_of in enumerate(MACS):
+            binding = router.hotspot.binding_for(mac_of, f"10.5.50.{7 + number}", "hotspot1")
+            assert held[mac_of] == "false" or binding is not None
+        if data.draw(st.booleans()):
+            drop_hosts(router)
