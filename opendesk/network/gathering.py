@@ -73,9 +73,7 @@ class Gathering(Generic[A, B]):
         """The leader's own is the first of the round."""
         together = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
         try:
-            with trio.fail_after(ROUND_S) as limit:
-                limit.shield = True
-                answers = await self._act([asked.item for asked in together])
+            answers = await self._act_in_time([asked.item for asked in together])
             for asked, answer in zip(together, answers, strict=True):
                 asked.answer.append(answer)
         except (*AWAY, trio.TooSlowError) as error:
@@ -88,6 +86,11 @@ class Gathering(Generic[A, B]):
             for asked in together:
                 asked.called.set()
             self._call_next()
+
+    async def _act_in_time(self, items: Sequence[A]) -> Sequence[B | Exception]:
+        with trio.move_on_after(ROUND_S, shield=True):
+            return await self._act(items)
+        raise trio.TooSlowError
 
     def _call_next(self) -> None:
         self._is_led = bool(self._waiting)

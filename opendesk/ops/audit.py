@@ -31,5 +31,6 @@ class Audit:
 
     def _line(self, outcome: str, action: str, trace_id: str, facts: dict[str, Any]) -> None:
         self._count(outcome)
-        own = {"action": action, "outcome": outcome, "traceId": trace_id}
-        log.info("audit", **{key: value for key, value in facts.items() if key not in own and key != "event"}, **own)
+        facts.update(action=action, outcome=outcome, traceId=trace_id)
+        facts.pop("event", None)
+        log.info("audit", **facts)

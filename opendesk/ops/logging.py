@@ -6,6 +6,7 @@ log through the standard library comes out the same way. A call neither waits no
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import sys
 import time
 from typing import Any, Final, NoReturn, Protocol, TextIO
 
+import msgspec
 import structlog
 from structlog.contextvars import merge_contextvars
 from structlog.processors import format_exc_info
@@ -29,7 +31,7 @@ QUIET_LIBRARIES: Final = ("httpx", "httpcore")
 # Set by us; a key of the same name in an event gets a _ behind it.
 OWN_KEYS: Final = frozenset({"timestamp", "level"})
 
-_JSON: Final = json.JSONEncoder(ensure_ascii=False)
+_JSON: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
@@ -175,11 +177,20 @@ def _finished(level: str, event: structlog.types.EventDict, now_s: float) -> dic
 
 def rfc3339(now_s: float) -> str:
     """UTC with milliseconds."""
-    return datetime.fromtimestamp(now_s, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, micros = divmod(round(now_s * 1_000_000), 1_000_000)
+    return f"{_to_the_second(second)}.{micros // 1000:03d}Z"
+
+
+@lru_cache(maxsize=1)
+def _to_the_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
 
 
 def render_json(event: Mapping[str, Any]) -> bytes:
-    return _JSON.encode(event).encode("utf-8", "backslashreplace") + b"\n"
+    try:
+        return msgspec.json.encode(event) + b"\n"
+    except Exception:  # noqa: BLE001  # halves of characters, numbers of 65 bits, texts of classes of their own: json takes them
+        return _JSON.encode(event).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def terminal_renderer(*, colors: bool) -> Callable[[Mapping[str, Any]], bytes]:

@@ -87,6 +87,9 @@ def redacted(event: Mapping[str, Any]) -> dict[str, Any]:
 def plain(value: object, depth: int = 0) -> Any:
     """Make a value JSON can hold. Never raises, whatever the object does."""
     if isinstance(value, str):
+        # Nearly all are short and one word: nothing to be cut or scrubbed.
+        if len(value) <= TEXT_MAX_CHARS and " " not in value and "?" not in value and "@" not in value:
+            return value
         return _text(value)
     if value is None or isinstance(value, bool):
         return value
@@ -113,7 +116,7 @@ def _collection(value: object, depth: int) -> Any:
 
 
 def _mapping(values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-    pairs = islice(values.items(), ITEMS_MAX)
+    pairs = values.items() if len(values) <= ITEMS_MAX else islice(values.items(), ITEMS_MAX)
     return {(shown := _key(key)): MASK if is_secret(shown) else plain(value, depth) for key, value in pairs}
 
 

@@ -59,6 +59,26 @@ def test_json_is_one_object_a_line(set_up: Configure) -> None:
 def test_times_are_utc_with_milliseconds() -> None:
     assert rfc3339(0) == "1970-01-01T00:00:00.000Z"
     assert rfc3339(NOW_S) == "2026-01-02T03:04:05.678Z"
+    assert rfc3339(NOW_S - 0.6799) == "2026-01-02T03:04:04.999Z"
+    assert rfc3339(NOW_S + 0.3211) == "2026-01-02T03:04:06.000Z"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("\ud800", id="half a character"),
+        pytest.param(1 - 2**64, id="65 bits"),
+        pytest.param(2**64 - 1, id="64 bits"),
+        pytest.param(1e300, id="a great one"),
+        pytest.param(type("Name", (str,), {})("é\x7f\\"), id="a text of a class of its own"),
+        pytest.param({"": [None, True, {"1": ()}]}, id="one in another"),
+    ],
+)
+def test_whatever_json_holds_comes_back_as_it_was(value: object, set_up: Configure) -> None:
+    logs, stream = set_up()
+    log.info("odd", value=value)
+    assert lines(stream)[0]["value"] == json.loads(json.dumps(value))
+    assert logs.dropped == 0
 
 
 def test_what_is_below_the_level_is_left_out(set_up: Configure) -> None:

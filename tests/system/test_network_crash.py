@@ -30,7 +30,8 @@ HEADERS: Final = {"x-relay-token": TOKEN}
 STAGES: Final = 9
 
 _ENDS: Final = """
-    SELECT count(*) FROM jobs j JOIN hotspot_grants g ON g.router_id = j.lane AND g.until = j.run_at WHERE j.type = 'END_GRANT'
+    SELECT count(*) FROM jobs j JOIN hotspot_grants g ON j.lane = g.router_id AND j.key = 'grant:' || g.id AND j.run_at <= g.until
+     WHERE j.type = 'END_GRANT' AND j.state = 'due'
 """
 # A statement that waits for a lock of ours.
 _STUCK: Final = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %(words)s"
@@ -189,7 +190,7 @@ async def test_killed_before_the_intent_is_written_nothing_was_asked_for(
 
             async def is_stuck() -> bool:
                 # The statement's beginning: the server tells no more of it than a kilobyte.
-                return bool(await conn.fetch(_STUCK, {"words": "%WITH given AS%unnest(%"}))
+                return bool(await conn.fetch(_STUCK, {"words": "%WITH given AS%coalesce(last.id%"}))
 
             await until(is_stuck)
             await there.daemon.kill()

@@ -5,7 +5,6 @@ decompression are out of the question here anyway.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 import ssl
 import time
 from typing import Final, Literal, Self
@@ -14,7 +13,7 @@ from attrs import define, field
 import httpx
 import trio
 
-from opendesk.network.events.connections import KeptTransports, one_connection
+from opendesk.network.events.connections import KeptConnections
 from opendesk.network.signatures import BACKEND_HMAC, RELAY_HMAC, TIMESTAMP, is_signed, plain_signature
 from opendesk.settings import Settings
 from opendesk.settings.secret import Secret
@@ -65,7 +64,7 @@ def now_ms() -> int:
 
 
 def real_transport() -> httpx.AsyncBaseTransport:
-    return KeptTransports(partial(one_connection, ssl.create_default_context(), IDLE_S))
+    return KeptConnections(ssl.create_default_context(), IDLE_S)
 
 
 @define(eq=False)
@@ -154,8 +153,9 @@ class BackendClient:
                 await response.aclose()
         finally:
             self._under_way -= 1
-            self._ended.set()
-            self._ended = trio.Event()
+            if not self._under_way:
+                self._ended.set()
+                self._ended = trio.Event()
 
     def _checked(self, response: httpx.Response, body: bytes | None) -> bytes:
         status, headers = response.status_code, response.headers

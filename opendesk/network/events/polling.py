@@ -29,6 +29,9 @@ LEASE: Final = "events-poller"
 LONGEST_PAUSE_S: Final = 60.0
 # Events that wait to be decided, or ACKs that wait to be taken: two hundred seconds of work. The backend keeps the rest as well as we would.
 MOST_WAITING: Final = 100_000
+# A backend can't be told of an event without an id, and may give it for ever: that is no reason to keep others waiting. More of them, and nothing
+# else, is no batch.
+MOST_NAMELESS: Final = 1_000
 # How often that, or a database that is away, is looked at again.
 LOOK_S: Final = 2.0
 
@@ -109,7 +112,7 @@ class Polling:
         except NotABatch as error:
             return self._failed("refused", f"it is no batch: {error}")
         taken = await self._store(members) if members else Taken()
-        if members and taken.nameless == len(members):
+        if taken.nameless == len(members) > MOST_NAMELESS:
             return self._failed("refused", "nothing in it has an eventId that is a string")
         self._failures = 0
         self._figures.fetched("events" if members else "nothing")

@@ -135,9 +135,10 @@ def queries(places: Sequence[Place]) -> dict[str, Command]:
     devices = with_ip + [f"?mac-address={mac}" for mac in _distinct(place.mac for place in places if place.ip is None)]
     asked = (
         (LISTS, [f"?list={PAID}", *_any(with_ip)] if ips else [], ("address", "list", "comment", "timeout", "dynamic", "disabled")),
+        # Before what an entry closes when its turn comes: who no longer sees it sees that, too.
+        (SCHEDULERS, _any([f"?comment={comment}" for comment in comments]), ("name", "interval", "on-event", "policy", "comment", "disabled")),
         # For any MAC, however a version says that: ranges, which no question for an address finds.
         (BINDINGS, _any([*with_ip, *with_mac, "?-mac-address", f"?mac-address={_ZERO_MAC}"]), ("address", "mac-address", "server", "type", "comment", "disabled")),
-        (SCHEDULERS, _any([f"?comment={comment}" for comment in comments]), ("name", "interval", "on-event", "policy", "comment", "disabled")),
         (HOSTS, _any(devices), ("address", "mac-address", "server", "bypassed")),
         (ACTIVE, _any(devices), ("address", "mac-address", "server")),
     )  # fmt: skip

@@ -27,11 +27,15 @@ IS_OPENED: Final = "(g.opening_at IS NOT NULL OR g.observed_at IS NOT NULL)"
 # same. Clocks of servers that follow one another differ by less than this.
 _UNTIL: Final = "CASE WHEN g.trial AND g.begun_at > now() + interval '1 minute' THEN now() ELSE g.until END"
 IS_OVER: Final = f"({_UNTIL} <= now() AND {IS_OPENED})"
+# What it had before it was given more, and has again if that can't be opened.
+_UNTIL_BEFORE: Final = f"CASE WHEN NOT {IS_OPENED} THEN (g.before ->> 'until')::timestamptz END"
+# Once that is over, its end looks so often whether it holds again.
+_LOOK_S: Final = 60
 END: Final = f"coalesce(CASE WHEN {IS_OPENED} THEN {_UNTIL} END, now() + g.duration_s * interval '1 second')"
 COLUMNS: Final = f"""
     g.id, g.router_id, g.pedido_id, host(g.ip) AS ip, upper(g.mac::text) AS mac, g.duration_s, g.begun_at, g.until, g.opening_at,
     g.observed_at, extract(epoch FROM {END} - now())::float8 AS remaining_s, floor(extract(epoch FROM {END}))::bigint AS until_unix,
-    {END} AS ends_at, g.trial, g.had_time
+    least({END}, {_UNTIL_BEFORE}) AS ends_at, g.trial, g.had_time, g.before::text AS before
 """
 _PLACE: Final = "host(g.ip) AS ip, upper(g.mac::text) AS mac"
 LIVE: Final = f"g.ended_at IS NULL AND (g.until IS NULL OR {_UNTIL} > now() OR NOT {IS_OPENED})"
@@ -65,11 +69,13 @@ _EXPIRE: Final = f"""
        AND {OF_PLACES}
  RETURNING {_PLACE}
 """
+# What failed as well: else it could be tried again beside what is paid.
 _RELEASE: Final = f"""
     UPDATE hotspot_grants g
        SET ended_at = now(), end_reason = CASE WHEN {IS_OVER} THEN 'expired' ELSE 'released' END
       FROM (SELECT DISTINCT * FROM unnest(%(routers)s::text[], %(macs)s::macaddr[]) AS asked (router, mac)) AS asked
-     WHERE g.router_id = asked.router AND g.mac = asked.mac AND g.dry_run = %(dry_run)s AND g.trial AND g.ended_at IS NULL
+     WHERE g.router_id = asked.router AND g.mac = asked.mac AND g.dry_run = %(dry_run)s AND g.trial
+       AND (g.ended_at IS NULL OR g.end_reason = 'failed')
  RETURNING g.id, g.router_id, {_PLACE}
 """
 # In one statement: what comes of a grant that it ends is final, and what was given more time a moment before is left as it is.
@@ -77,7 +83,8 @@ _END_ONE: Final = f"""
     UPDATE hotspot_grants g
        SET ended_at = CASE WHEN {IS_OVER} THEN now() END, end_reason = CASE WHEN {IS_OVER} THEN 'expired' END
      WHERE g.id = %(id)s AND g.ended_at IS NULL
- RETURNING CASE WHEN g.ended_at IS NULL THEN extract(epoch FROM {END} - now())::float8 END
+ RETURNING CASE WHEN g.ended_at IS NULL THEN CASE WHEN g.before IS NULL OR {IS_OPENED} THEN extract(epoch FROM {END} - now())
+                ELSE greatest(extract(epoch FROM {_UNTIL_BEFORE} - now()), {_LOOK_S}) END::float8 END
 """
 # OFFSET 0 keeps it a probe of two indexes for each that is asked for.
 _FIND: Final = f"""
@@ -140,9 +147,10 @@ class GrantRow:
     observed_at: datetime | None
     remaining_s: float | None
     until_unix: int | None
-    ends_at: datetime | None = field(eq=False)  # which moves on while its time hasn't begun
+    ends_at: datetime | None = field(eq=False)  # when to look; which moves on while its time hasn't begun
     trial: bool
     had_time: bool = False
+    before: str | None = None  # JSON
 
     @property
     def place(self) -> Place:
@@ -177,7 +185,8 @@ async def revoke(conn: TrioConnection, router: str, place: Place, *, dry_run: bo
 async def release_trials(
     conn: TrioConnection, devices: Sequence[tuple[str, str]], *, dry_run: bool
 ) -> dict[tuple[str, str], tuple[Place, ...]]:
-    """End the trials of these devices on these routers, since something is paid for them; their jobs have nothing left to end.
+    """End the trials of these devices on these routers, since something is paid for them, and what failed of them; their jobs have
+    nothing left to end.
 
     A device is its MAC here, whatever its IP was then: the places of each whose rows may have to change, where there are any.
     """

@@ -13,6 +13,11 @@ from opendesk.postgres.driver import TrioConnection
 REVOKED: Final = "the order was revoked: to open its way again, authorize it"
 RELEASED: Final = "the order had a trial, which ended when something was paid for this device"
 
+# What there was before it was given more: it holds again if that can't be opened. Of what was opened nobody asks for it any more.
+BEFORE: Final = f"""CASE WHEN {IS_OPENED} THEN jsonb_build_object(
+                         'duration_s', g.duration_s, 'begun_at', g.begun_at, 'until', g.until, 'opening_at', g.opening_at,
+                         'observed_at', g.observed_at, 'trial', g.trial)
+                     ELSE g.before END"""
 # Moves of one order take turns: each must see where the one before has taken it, and there may be no row yet that could be locked.
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended(%(router)s || ' ' || %(pedido)s, 0))"
 _WITHDRAW: Final = f"""
@@ -45,13 +50,14 @@ _IS_LATER: Final = f"""CASE WHEN excluded.trial <> g.trial AND NOT {IS_OVER} THE
                                      OR coalesce(excluded.until, now() + excluded.duration_s * interval '1 second') > {END}) END"""
 _SETTLE: Final = f"""
     INSERT INTO hotspot_grants AS g (router_id, pedido_id, ip, mac, device, duration_s, begun_at, until, opening_at, observed_at, trial, had_time,
-                                     dry_run)
+                                     before, dry_run)
     VALUES (%(router)s, %(pedido)s, %(ip)s, %(mac)s, %(device)s, %(duration_s)s, %(begun_at)s, %(until)s, %(opening_at)s, %(observed_at)s,
-            %(trial)s, %(had_time)s, %(dry_run)s)
+            %(trial)s, %(had_time)s, %(before)s::jsonb, %(dry_run)s)
         ON CONFLICT (router_id, pedido_id, mac, ip, dry_run) WHERE ended_at IS NULL DO UPDATE
        SET device = coalesce(excluded.device, g.device),
            trial = CASE WHEN {_IS_LATER} THEN excluded.trial ELSE g.trial END,
            had_time = g.had_time OR excluded.had_time OR {IS_OPENED},
+           before = CASE WHEN {_IS_LATER} THEN coalesce({BEFORE}, excluded.before) ELSE g.before END,
            duration_s = CASE WHEN {_IS_LATER} THEN excluded.duration_s ELSE g.duration_s END,
            begun_at = CASE WHEN {_IS_LATER} THEN excluded.begun_at ELSE g.begun_at END,
            until = CASE WHEN {_IS_LATER} THEN excluded.until ELSE g.until END,
@@ -148,9 +154,10 @@ def _time_of(grant: GrantRow | None, *, had_time: bool = False) -> dict[str, obj
             "observed_at": seen_at,
         }
     if grant is None:
-        return {"duration_s": None, "trial": False, "had_time": had_time, **begun}
+        return {"duration_s": None, "trial": False, "had_time": had_time, "before": None, **begun}
     had_time = had_time or grant.had_time or grant.is_opened
-    return {"duration_s": grant.duration_s, "trial": grant.trial, "had_time": had_time, **begun}
+    before = None if grant.is_opened else grant.before
+    return {"duration_s": grant.duration_s, "trial": grant.trial, "had_time": had_time, "before": before, **begun}
 
 
 async def lock(conn: TrioConnection, router: str, pedido: str, *, dry_run: bool) -> None:

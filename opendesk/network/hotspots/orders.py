@@ -46,6 +46,7 @@ _AUTHORIZE: Final = f"""
        SET device = coalesce(excluded.device, g.device),
            trial = g.trial AND excluded.trial,
            had_time = g.had_time OR {_IS_MORE} AND {IS_OPENED},
+           before = CASE WHEN {_IS_MORE} THEN {moves.BEFORE} ELSE g.before END,
            duration_s = CASE WHEN {_IS_MORE} THEN excluded.duration_s ELSE g.duration_s END,
            begun_at = CASE WHEN {_IS_MORE} THEN NULL ELSE g.begun_at END,
            until = CASE WHEN {_IS_MORE} THEN NULL ELSE g.until END,

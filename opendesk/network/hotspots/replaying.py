@@ -11,7 +11,7 @@ from opendesk.network.jobs import table
 from opendesk.postgres.driver import TrioConnection
 
 _DEAD: Final = """
-    SELECT type, lane, payload FROM jobs
+    SELECT dedupe, type, lane, payload FROM jobs
      WHERE id = %(id)s AND state = 'dead' AND type = ANY (%(types)s) FOR UPDATE
 """
 # Of what this device had of the order the last, if it ended with the job that was to open its way, and here.
@@ -30,16 +30,26 @@ async def bring_back(conn: TrioConnection, job: UUID) -> str | None:
     found = await conn.fetch_one(_DEAD, {"id": job, "types": [Kind.AUTHORIZE, Kind.RESYNC]})
     if found is None:
         return None
-    work = Work.read(*found)
-    if await _is_live(conn, work) or await _is_revived(conn, work):
-        return None
+    asked, *of_job = found
+    work = Work.read(*of_job)
     at = f"{work.places[0].ip} {work.places[0].mac}"
+    live = await _live(conn, work)
+    if any(_is_other_time(row, work.kind, asked) for row in live):
+        return f"order {work.pedido_id} has other time at {at} than this job was to open: authorize it anew"
+    if live or await _is_revived(conn, work):
+        return None
     return f"order {work.pedido_id} has no access at {at} any more: its time is over, or it was revoked or moved"
 
 
-async def _is_live(conn: TrioConnection, work: Work) -> bool:
+async def _live(conn: TrioConnection, work: Work) -> list[GrantRow]:
     live = await grants.live(conn, work.router, work.places[:1], dry_run=work.dry_run)
-    return any(row.pedido_id == work.pedido_id and row.place == work.places[0] for row in live)
+    return [row for row in live if row.pedido_id == work.pedido_id and row.place == work.places[0]]
+
+
+def _is_other_time(row: GrantRow, kind: Kind, asked: str | None) -> bool:
+    """The grant was given more, this job failed to open that, and it has again what it had before; or it was given more since."""
+    told = f"{kind} {row.same}"
+    return asked is not None and asked != told and asked.startswith(f"{kind} {row.id} ")
 
 
 async def _is_revived(conn: TrioConnection, work: Work) -> bool:

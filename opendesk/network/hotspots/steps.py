@@ -14,11 +14,12 @@ from opendesk.network.routeros.session import Command
 _POLICY: Final = ("read", "write")
 
 # What may be otherwise on a router once a menu was changed: it takes hosts away by itself with what let them through, logs out whom it
-# takes away, and takes away whom it logs out.
+# takes away, and takes away whom it logs out. Before an entry of the scheduler was changed, or another added, it may have had its turn, and
+# removed the binding.
 _TOUCHED: Final[Mapping[str, frozenset[str]]] = {
     LISTS: frozenset({LISTS}),
     BINDINGS: frozenset({BINDINGS, HOSTS, ACTIVE}),
-    SCHEDULERS: frozenset({SCHEDULERS}),
+    SCHEDULERS: frozenset({SCHEDULERS, BINDINGS}),
     HOSTS: frozenset({HOSTS, ACTIVE}),
     ACTIVE: frozenset({HOSTS, ACTIVE}),
 }

@@ -88,16 +88,20 @@ class Client:
         outcomes: list[Result | Trap] = []
         with trio.move_on_after(limit_s):
             for at in range(0, len(commands), MAX_IN_FLIGHT):
-                async with self._exchange(commands[at : at + MAX_IN_FLIGHT]) as exchange:
-                    outcomes += await exchange.answered()
+                outcomes += await self._run_some(commands[at : at + MAX_IN_FLIGHT])
             return outcomes
         raise TimedOut(f"No answer within {limit_s:g} s to {', '.join(sorted({it.path for it in commands}))}.")
 
     @asynccontextmanager
     async def listen(self, command: Command) -> AsyncIterator[Rows]:
         """Rows as they come. The command is cancelled at the end of the block."""
-        async with self._exchange((command,), is_listening=True) as exchange:
+        await self._enter(1)
+        exchange = Exchange(self._unreachable)
+        try:
+            await self._send_commands((command,), exchange, is_listening=True)
             yield Rows(exchange)
+        finally:
+            await self._leave(exchange, 1)
 
     async def log_in(self, target: Target) -> None:
         """Raise LoginRefused."""
@@ -138,18 +142,14 @@ class Client:
             take = self._exchanges.pop if isinstance(event, Finished) else self._exchanges.__getitem__
             take(event.tag).take(event)
 
-    @asynccontextmanager
-    async def _exchange(self, commands: Sequence[Command], *, is_listening: bool = False) -> AsyncIterator[Exchange]:
-        """Whoever leaves it early leaves nothing running on the router, or no connection."""
+    async def _run_some(self, commands: Sequence[Command]) -> list[Result | Trap]:
         await self._enter(len(commands))
         exchange = Exchange(self._unreachable)
         try:
-            await self._send_commands(commands, exchange, is_listening=is_listening)
-            yield exchange
+            await self._send_commands(commands, exchange)
+            return await exchange.answered()
         finally:
-            await self._abandon(exchange)
-            self._in_flight -= len(commands)
-            self._freed.unpark_all()
+            await self._leave(exchange, len(commands))
 
     async def _enter(self, count: int) -> None:
         """In the order of coming, so that many small ones never keep a large one out. Who finds room and nobody waiting goes in at once."""
@@ -161,7 +161,16 @@ class Client:
                 await self._freed.park()
             self._in_flight += count
 
-    async def _send_commands(self, commands: Sequence[Command], exchange: Exchange, *, is_listening: bool) -> None:
+    async def _leave(self, exchange: Exchange, count: int) -> None:
+        """Whoever leaves early leaves nothing running on the router, or no connection."""
+        if exchange.unfinished and self._why is None:
+            await self._abandon(exchange)
+        self._in_flight -= count
+        self._freed.unpark_all()
+
+    async def _send_commands(
+        self, commands: Sequence[Command], exchange: Exchange, *, is_listening: bool = False
+    ) -> None:
         if self._sending.locked():
             await self._sending.acquire()
         else:
@@ -190,8 +199,6 @@ class Client:
 
     async def _abandon(self, exchange: Exchange) -> None:
         """Cancel what is unfinished, and wait until the router has; also when we are cancelled ourselves."""
-        if not exchange.unfinished or self._why is not None:
-            return
         with trio.move_on_after(DRAIN_S if self._session.words.lets_in else 0, shield=True):
             await self._cancel(exchange)
         if exchange.unfinished:

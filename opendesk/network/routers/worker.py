@@ -4,8 +4,7 @@ What goes wrong with a router is its own worker's business: nobody waits here fo
 worker's turn, not the daemon.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 import math
 from typing import Final, TypeVar
 
@@ -20,7 +19,7 @@ from opendesk.network.routers.errors import CircuitOpen, RouterUnavailable, Tunn
 from opendesk.network.routers.health import Health
 from opendesk.network.routers.hooks import Hooks
 from opendesk.network.routers.link import DIAL_FAILURES, FAILURES, Api, Connect, is_gone_within, look, target_of
-from opendesk.network.routers.places import Places
+from opendesk.network.routers.places import Places, Turn
 from opendesk.network.routers.registry import RouterSpec
 from opendesk.postgres.errors import AWAY
 
@@ -90,15 +89,13 @@ class Worker:
             return 0
         return max(0, MAX_AT_ONCE - self.places.holders)
 
-    @asynccontextmanager
-    async def holding(self, keys: frozenset[str]) -> AsyncIterator[None]:
-        """Wait until nobody else works on these places. Who is in here, or waits, takes up room."""
-        try:
-            async with self.places.holding(keys):
-                yield
-        finally:
-            if self.room == 1:
-                self._hooks.lane_opened(self.spec.id)
+    def holding(self, keys: frozenset[str]) -> Turn:
+        """Wait until nobody else works on these places, with `async with`. Who is in there, or waits, takes up room."""
+        return self.places.holding(keys, self._left)
+
+    def _left(self) -> None:
+        if self.room == 1:
+            self._hooks.lane_opened(self.spec.id)
 
     async def use(self, act: Callable[[Api], Awaitable[T]]) -> T:
         """Do something with the router. Raise CircuitOpen, RouterUnavailable (TunnelSilent), or what `act` raises (a Trap is an answer, too).

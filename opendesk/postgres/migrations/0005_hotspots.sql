@@ -28,6 +28,7 @@ CREATE TABLE opendesk.hotspot_grants (
     opening_at  timestamptz,                             -- what opens the way was about to be sent: until then no time is used up
     observed_at timestamptz,                             -- a router was first seen to hold it; its time is never set anew then
     had_time    boolean NOT NULL DEFAULT false,          -- there was time of it before: since then it was given more, or came here
+    before      jsonb,                                   -- that time, while the new one isn't opened: it holds again if that fails
     created_at  timestamptz NOT NULL DEFAULT now(),
     ended_at    timestamptz,
     end_reason  text CHECK (end_reason IN ('revoked', 'moved', 'expired', 'removed', 'released', 'failed')),

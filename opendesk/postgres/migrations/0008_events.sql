@@ -117,7 +117,12 @@ BEGIN
              WHERE w.type IN ('AUTHORIZE_BY_PEDIDO', 'RESYNC_DEVICE') AND w.state = 'dead'
                AND g.ended_at IS NULL AND g.opening_at IS NULL AND g.observed_at IS NULL
                FOR UPDATE OF g SKIP LOCKED);
-        UPDATE hotspot_grants g SET ended_at = now(), end_reason = 'failed'
+        -- What was given more time than it had has again what it had: of that nothing was taken away.
+        UPDATE hotspot_grants g
+           SET ended_at = CASE WHEN before IS NULL THEN now() END, end_reason = CASE WHEN before IS NULL THEN 'failed' END, before = NULL,
+               duration_s = coalesce((before ->> 'duration_s')::int, duration_s), trial = coalesce((before ->> 'trial')::bool, trial),
+               begun_at = coalesce((before ->> 'begun_at')::timestamptz, begun_at), until = coalesce((before ->> 'until')::timestamptz, until),
+               opening_at = (before ->> 'opening_at')::timestamptz, observed_at = (before ->> 'observed_at')::timestamptz
          WHERE g.id = ANY (unopened)
            AND NOT EXISTS (SELECT FROM jobs j
                             WHERE j.lane = CASE WHEN g.dry_run THEN 'dry run/' ELSE '' END || g.router_id AND j.key = upper(g.mac::text)

@@ -11,7 +11,7 @@ import trio
 
 from opendesk.network.events import backend as subject
 from opendesk.network.events.backend import MAX_PIECES, BackendClient, NotFetched, NotTaken
-from opendesk.network.events.connections import KeptTransports
+from opendesk.network.events.connections import KeptConnections
 from opendesk.settings import load
 from opendesk.settings.secret import Secret
 from opendesk.simulators.event_backend import EventBackend, Fault
@@ -253,7 +253,7 @@ async def test_one_who_asks_at_a_time_has_one_connection() -> None:
     backend = EventBackend(SECRETS)
     async with client_of(backend) as client:
         transport = client._transport
-        assert isinstance(transport, KeptTransports)
+        assert isinstance(transport, KeptConnections)
         for _ in range(3):
             await client.fetch()
             await client.acknowledge(ACK)

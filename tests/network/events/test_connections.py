@@ -11,7 +11,7 @@ import httpx
 import pytest
 import trio
 
-from opendesk.network.events.connections import KeptTransports, one_connection
+from opendesk.network.events.connections import KeptConnections
 from tests.network.events.pretending import PATIENCE_S
 
 CERTIFICATES = Path(__file__).parents[2] / "web" / "certificates"
@@ -91,16 +91,16 @@ async def served(*answers: Answer, tls: bool = False) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def kept(tls: ssl.SSLContext | None = None) -> AsyncIterator[KeptTransports]:
+async def kept(tls: ssl.SSLContext | None = None) -> AsyncIterator[KeptConnections]:
     """Unless told otherwise, nobody's certificate is trusted."""
-    transports = KeptTransports(partial(one_connection, tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), PATIENCE_S))
-    yield transports
-    await transports.aclose()
+    connections = KeptConnections(tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), PATIENCE_S)
+    yield connections
+    await connections.aclose()
 
 
-async def post(transports: KeptTransports, server: Server, *, scheme: str = "http") -> int:
+async def post(connections: KeptConnections, server: Server, *, scheme: str = "http") -> int:
     url = httpx.URL(f"{scheme}://localhost:{server.port}/acks")
-    response = await transports.handle_async_request(httpx.Request("POST", url, content=b"an ack"))
+    response = await connections.handle_async_request(httpx.Request("POST", url, content=b"an ack"))
     try:
         await response.aread()
         return response.status_code
@@ -114,21 +114,21 @@ async def until(happened: Callable[[], object]) -> None:
 
 
 async def test_the_one_that_was_used_last_is_used_next_and_the_others_rest() -> None:
-    async with served() as server, kept() as transports:
+    async with served() as server, kept() as connections:
         async with trio.open_nursery() as nursery:
             for _ in range(3):
-                nursery.start_soon(post, transports, server)
+                nursery.start_soon(post, connections, server)
         assert sorted(server.asked) == [0, 1, 2]
         for _ in range(5):
-            await post(transports, server)
+            await post(connections, server)
         assert len(set(server.asked[3:])) == 1
 
 
 async def test_one_that_the_server_closed_while_it_was_idle_is_dialled_anew() -> None:
-    async with served(says(WELL, stays=False)) as server, kept() as transports:
-        await post(transports, server)
+    async with served(says(WELL, stays=False)) as server, kept() as connections:
+        await post(connections, server)
         await until(lambda: server.ended)
-        assert await post(transports, server) == 200
+        assert await post(connections, server) == 200
         assert server.asked == [0, 1]
 
 
@@ -141,36 +141,67 @@ async def test_one_that_the_server_closed_while_it_was_idle_is_dialled_anew() ->
     ],
 )
 async def test_after_a_failure_the_next_request_is_well(answers: Sequence[Answer]) -> None:
-    async with served(*answers) as server, kept() as transports:
+    async with served(*answers) as server, kept() as connections:
         for _ in range(len(answers) - 1):
-            await post(transports, server)
+            await post(connections, server)
         with pytest.raises(httpx.RemoteProtocolError):
-            await post(transports, server)
-        assert await post(transports, server) == 200
+            await post(connections, server)
+        assert await post(connections, server) == 200
 
 
 async def test_who_is_cancelled_leaves_nothing_open() -> None:
-    async with served(well, silent) as server, kept() as transports:
-        await post(transports, server)
+    async with served(well, silent) as server, kept() as connections:
+        await post(connections, server)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(post, transports, server)
+            nursery.start_soon(post, connections, server)
             await until(lambda: len(server.asked) == 2)
             nursery.cancel_scope.cancel()
-        assert await post(transports, server) == 200
+        assert await post(connections, server) == 200
         assert server.asked == [0, 0, 1]
+
+
+async def test_who_is_cancelled_while_hands_are_shaken_leaves_nothing_open() -> None:
+    async with served(tls=True) as server, kept() as connections:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(post, connections, server, scheme="https"))
+            await until(lambda: server.connections)
+            nursery.cancel_scope.cancel()
+        assert not connections._all
+        server.shakes_hands.set()
+        await until(lambda: server.ended)
+
+
+async def test_one_that_is_still_used_is_closed_with_all_others() -> None:
+    async with served(silent) as server, kept() as connections, trio.open_nursery() as nursery:
+
+        async def left_alone() -> None:
+            with pytest.raises(httpx.TransportError):
+                await post(connections, server)
+
+        nursery.start_soon(left_alone)
+        await until(lambda: server.asked)
+        await connections.aclose()
+        assert not connections._all
+
+
+async def test_each_backend_has_its_own() -> None:
+    async with served() as one, served() as other, kept() as connections:
+        for server in (one, other) * 2:
+            await post(connections, server)
+        assert (one.asked, other.asked) == ([0, 0], [0, 0])
 
 
 async def test_over_tls_they_are_kept_too() -> None:
     trusting = ssl.create_default_context(cafile=str(CERTIFICATES / "first.pem"))
-    async with served(tls=True) as server, kept(trusting) as transports:
+    async with served(tls=True) as server, kept(trusting) as connections:
         server.shakes_hands.set()
-        assert [await post(transports, server, scheme="https") for _ in range(2)] == [200] * 2
+        assert [await post(connections, server, scheme="https") for _ in range(2)] == [200] * 2
         assert server.asked == [0, 0]
 
 
 async def test_who_has_no_certificate_that_the_machine_trusts_is_told_nothing() -> None:
-    async with served(tls=True) as server, kept(ssl.create_default_context()) as transports:
+    async with served(tls=True) as server, kept(ssl.create_default_context()) as connections:
         server.shakes_hands.set()
         with pytest.raises(httpx.ConnectError):
-            await post(transports, server, scheme="https")
+            await post(connections, server, scheme="https")
         assert not server.asked

@@ -169,6 +169,38 @@ async def test_a_trial_whose_order_is_paid_gives_up_its_end(inbox: Taker, conn: 
     assert ends == [("done", "released"), ("due", None)]
 
 
+@pytest.mark.parametrize("minutes", [None, 30], ids=["without an end", "an end"])
+async def test_a_trial_whose_paid_time_cannot_be_opened_has_an_end_again(
+    inbox: Taker, conn: TrioConnection, minutes: int | None
+) -> None:
+    await inbox.take(trial("e1"))
+    await conn.run(
+        "UPDATE hotspot_grants SET begun_at = now(), until = now() + interval '5 minutes', opening_at = now()"
+    )
+    await conn.run("UPDATE jobs SET state = 'done', finished_at = now() WHERE type = 'AUTHORIZE_BY_PEDIDO'")
+    await inbox.take(release("e2", minutes=minutes))
+    job = (await inbox.row("e2"))["job_id"]
+    await conn.run("UPDATE jobs SET state = 'dead', finished_at = now(), last_error = 'no' WHERE id = %s", (job,))
+    assert (await inbox.row("e2"))["reason"] == "failed"
+    assert await inbox.live() == [("1", MAC, True)]
+    ends = "SELECT run_at = until FROM jobs, hotspot_grants WHERE type = 'END_GRANT' AND state = 'due'"
+    assert await conn.fetch(ends) == [(True,)]
+
+
+async def test_paid_time_that_was_made_more_in_vain_is_not_given_anew(inbox: Taker, conn: TrioConnection) -> None:
+    await inbox.take(release("e1", minutes=30))
+    await conn.run(
+        "UPDATE hotspot_grants SET begun_at = now(), until = now() + interval '9 minutes', opening_at = now()"
+    )
+    await conn.run("UPDATE jobs SET state = 'done', finished_at = now() WHERE type = 'AUTHORIZE_BY_PEDIDO'")
+    await inbox.take(release("e2", minutes=60))
+    job = (await inbox.row("e2"))["job_id"]
+    await conn.run("UPDATE jobs SET state = 'dead', finished_at = now(), last_error = 'no' WHERE id = %s", (job,))
+    await inbox.take(release("e3", minutes=30))
+    left = "SELECT duration_s, ended_at IS NULL, until <= now() + interval '9 minutes' FROM hotspot_grants"
+    assert await conn.fetch(left) == [(1800, True, True)]
+
+
 async def test_a_job_does_no_more_events_than_are_decided_in_a_moment(
     inbox: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

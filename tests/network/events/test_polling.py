@@ -17,7 +17,7 @@ from opendesk.network.events.backend import BackendClient, NotFetched
 from opendesk.network.events.figures import EventFigures
 from opendesk.network.events.inbox import Taken
 from opendesk.network.events.leases import Lease
-from opendesk.network.events.polling import LONGEST_PAUSE_S, LOOK_S, Polling, is_crowded
+from opendesk.network.events.polling import LONGEST_PAUSE_S, LOOK_S, MOST_NAMELESS, Polling, is_crowded
 from opendesk.network.routers.lanes import PRETENDED
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
@@ -223,8 +223,14 @@ async def test_what_is_no_batch_is_refused_and_backed_off_from(body: bytes, auto
     assert {line["outcome"] for line in logs if line["event"] == "events.not_fetched"} == {"refused"}
 
 
-@pytest.mark.parametrize("body", [b"[1]", b'[{"eventId": 5}, {}]'], ids=repr)
-async def test_a_batch_of_nothing_that_has_an_id_is_backed_off_from(body: bytes, autojump_clock: MockClock) -> None:
+async def test_an_event_without_an_id_that_is_given_for_ever_keeps_nobody_waiting(autojump_clock: MockClock) -> None:
+    script = Script([b'[{"eventId": 5}, {}]'] * 4 + [b"[]"])
+    await run_for(11, poller(script, RememberingInbox().take, PretendedPool()))
+    assert script.pauses_s == [3, 3, 3]
+
+
+async def test_a_batch_of_very_many_without_an_id_is_backed_off_from(autojump_clock: MockClock) -> None:
+    body = b"[" + b",".join([b"1"] * (MOST_NAMELESS + 1)) + b"]"
     script = Script([body, body, body, b'[{"eventId": "a"}, 1]', b"[]"])
     with capture_logs() as logs:
         await run_for(26, poller(script, RememberingInbox().take, PretendedPool()))

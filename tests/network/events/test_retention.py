@@ -61,3 +61,16 @@ async def test_an_event_whose_details_are_gone_never_runs_again(pool: Pool, conn
     assert (await inbox.take(release("e1", minutes=5), release("e3"))).again == 2
     assert await inbox.jobs() == jobs
     assert {ack["eventId"]: ack["payload"] for ack in await inbox.acks()}["e3"]["reason"] == "unknown_type"
+
+
+async def test_of_what_was_only_pretended_that_is_told_for_good(pool: Pool, conn: TrioConnection) -> None:
+    inbox = taker(pool, conn, RELAY_DRY_RUN="1")
+    await inbox.fleet.read_registry()
+    await inbox.take(release("e1"))
+    await inbox.do((await inbox.row("e1"))["job_id"], dryRun=True)
+    await conn.run("UPDATE events SET received_at = now() - interval '181 days'")
+    await conn.run("UPDATE jobs SET state = 'done', finished_at = now() WHERE type = 'ACK_EVENT'")
+    await conn.run("UPDATE events SET acked_at = now() - interval '1 day'")
+    await forget_details(conn, 180)
+    await inbox.take(release("e1"))
+    assert (await inbox.acks())[-1] == {"eventId": "e1", "ok": True, "payload": {"dryRun": True}}

@@ -127,7 +127,7 @@ async def test_an_end_in_time_ends_it(bench: Bench, conn: TrioConnection) -> Non
 
 async def test_what_has_no_end_any_more_is_left_alone(bench: Bench, conn: TrioConnection) -> None:
     await began(conn, (await give(conn)).id)
-    await give(conn, None)
+    await grants.observed(conn, [(await give(conn, None)).id])
     assert isinstance(await perform(bench, await due(conn)), Done)
     assert await conn.fetch("SELECT ended_at FROM hotspot_grants") == [(None,)]
 
@@ -155,7 +155,7 @@ async def test_more_time_that_is_given_while_the_end_runs_is_heard_of(
     (outcome,) = outcomes
     assert isinstance(outcome, Again)
     await table.finish(conn, [ended(job, outcome, RETRIES, jitter=0.5)])
-    assert await unfinished(conn) == [("END_GRANT", 60)]
+    assert await unfinished(conn) == [("END_GRANT", 1)]  # that it may fail is looked at until it is opened
 
 
 async def test_more_time_that_comes_just_after_the_end_is_another_grant_with_an_end(

@@ -419,12 +419,12 @@ class Watched:
 async def test_only_what_steps_touched_is_looked_at_again(router: Router) -> None:
     watched = Watched(router)
     await converge(watched.run_all, [TIMED], [PHONE])
-    assert watched.looks == [ALL_MENUS, {BINDINGS}, {SCHEDULERS}, ALL_MENUS]
+    assert watched.looks == [ALL_MENUS, {BINDINGS}, {SCHEDULERS, BINDINGS}, ALL_MENUS]
     router.packets()
     watched.looks.clear()
     await converge(watched.run_all, [], [PHONE])
     around = {BINDINGS, HOSTS, ACTIVE}
-    assert watched.looks == [ALL_MENUS, {LISTS} | around, {SCHEDULERS}, around]
+    assert watched.looks == [ALL_MENUS, {LISTS} | around, {SCHEDULERS, BINDINGS}, around]
 
 
 async def test_of_a_device_that_is_only_sent_away_is_looked_whether_it_went(router: Router) -> None:
@@ -434,6 +434,33 @@ async def test_of_a_device_that_is_only_sent_away_is_looked_whether_it_went(rout
     watched = Watched(router)
     await converge(watched.run_all, [FOR_EVER], [PHONE])
     assert watched.looks == [ALL_MENUS, {HOSTS, ACTIVE}]
+
+
+@pytest.mark.parametrize("send", range(1, 5))
+@pytest.mark.parametrize("command", range(8))
+@pytest.mark.parametrize("until", [UNTIL + 1500, None], ids=["longer", "for ever"])
+async def test_who_is_given_more_just_as_the_old_end_has_its_turn_is_online(
+    router: Router, until: int | None, command: int, send: int
+) -> None:
+    """The old end comes between any two commands of any send."""
+    await converge(router.run_all, [Grant("1", IP, MAC, 300, UNTIL)], [PHONE])
+    router.packets()
+    router.advance(298)
+    sends = 0
+
+    async def run_all(commands: Sequence[Command]) -> list[Result | Trap]:
+        nonlocal sends
+        sends += 1
+        if sends != send:
+            return list(await router.run_all(commands))
+        first = await router.run_all(commands[:command]) if commands[:command] else []
+        router.advance(5)
+        return [*first, *(await router.run_all(commands[command:]) if commands[command:] else [])]
+
+    await converge(run_all, [Grant("1", IP, MAC, None if until is None else 1800, until)], [PHONE])
+    router.packets()
+    assert router.is_online(IP, MAC)
+    assert len(router.tables[BINDINGS]) == 1
 
 
 async def test_after_a_trap_all_is_looked_at_again(router: Router) -> None:

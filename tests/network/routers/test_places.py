@@ -66,3 +66,41 @@ async def test_crossed_wishes_end(autojump_clock: MockClock) -> None:
             for keys in (("a", "b"), ("b", "a"), ("b", "c"), ("c", "a")):
                 nursery.start_soon(hold, keys)
     assert len(done) == 4
+
+
+async def test_who_comes_later_waits_behind_who_waits() -> None:
+    places, order = Places(), []
+
+    async def hold(name: str) -> None:
+        async with places.holding(frozenset({IP})):
+            order.append(name)
+
+    async with trio.open_nursery() as nursery:
+        async with places.holding(frozenset({IP})):
+            for name in ("first", "second"):
+                nursery.start_soon(hold, name)
+                await wait_all_tasks_blocked()
+        async with places.holding(frozenset({IP})):  # it is theirs already
+            order.append("third")
+    assert order == ["first", "second", "third"]
+    assert places == Places()
+
+
+async def test_who_was_given_a_place_and_is_cancelled_hands_it_on() -> None:
+    places, reached = Places(), []
+
+    async def hold(name: str, scope: trio.CancelScope) -> None:
+        with scope:
+            async with places.holding(frozenset({IP})):
+                await trio.lowlevel.checkpoint()
+                reached.append(name)
+
+    first = trio.CancelScope()
+    async with trio.open_nursery() as nursery:
+        async with places.holding(frozenset({IP})):
+            for name, scope in (("first", first), ("second", trio.CancelScope())):
+                nursery.start_soon(hold, name, scope)
+                await wait_all_tasks_blocked()
+        first.cancel()
+    assert reached == ["second"]
+    assert places == Places()
