@@ -224,7 +224,7 @@ async def test_what_is_no_batch_is_refused_and_backed_off_from(body: bytes, auto
 
 
 async def test_an_event_without_an_id_that_is_given_for_ever_keeps_nobody_waiting(autojump_clock: MockClock) -> None:
-    script = Script([b'[{"eventId": 5}, {}]'] * 4 + [b"[]"])
+    script = Script([*[b'[{"eventId": 5}, {}]'] * 4, b"[]"])
     await run_for(11, poller(script, RememberingInbox().take, PretendedPool()))
     assert script.pauses_s == [3, 3, 3]
 
