@@ -72,15 +72,15 @@ async def test_nor_is_it_where_that_was_moved(inbox: Taker, conn: TrioConnection
     assert (await inbox.row("e6"))["reason"] == "grant_ended"
 
 
-async def test_a_trial_whose_release_failed_is_not_given_again(inbox: Taker, conn: TrioConnection) -> None:
+async def test_a_trial_whose_release_failed_goes_on_and_is_not_given_again(inbox: Taker, conn: TrioConnection) -> None:
     await inbox.take(trial("e1"))
     await opened(conn, 4)
     await inbox.do(await job_of(inbox, "e1"))
     await inbox.take(release("e2", minutes=30))
     await inbox.do(await job_of(inbox, "e2"), "dead")
     await inbox.take(trial("e3"), release("e4", minutes=30, mac=OTHER, ip=NEW_IP))
-    assert (await inbox.row("e3"))["reason"] == "grant_ended"
-    assert await live(conn) == [(NEW_IP, OTHER, False, 30)]
+    assert await live(conn) == [(IP, MAC, True, 1), (NEW_IP, OTHER, False, 30)]
+    assert (await inbox.row("e3"))["ok"] is None, "it joins what is there"
 
 
 # ---- elsewhere
