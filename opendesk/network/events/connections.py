@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import suppress
 from functools import partial
+import math
 import ssl
 from typing import Any, Self
 
@@ -63,7 +64,7 @@ class _Wire(httpcore.AsyncNetworkStream):
         assert isinstance(self._stream, trio.SocketStream)
         stream = trio.SSLStream(self._stream, ssl_context, server_hostname=server_hostname, https_compatible=True)
         try:
-            with trio.fail_after(float("inf") if timeout is None else timeout):
+            with trio.fail_after(math.inf if timeout is None else timeout):
                 await stream.do_handshake()
         except BaseException as error:
             await trio.aclose_forcefully(self._stream)
@@ -88,7 +89,7 @@ class _Wires(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 - there are none
     ) -> httpcore.AsyncNetworkStream:
         try:
-            with trio.fail_after(float("inf") if timeout is None else timeout):
+            with trio.fail_after(math.inf if timeout is None else timeout):
                 stream = await trio.open_tcp_stream(host, port, local_address=local_address)
         except trio.TooSlowError as error:
             raise httpcore.ConnectTimeout from error

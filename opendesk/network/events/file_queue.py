@@ -3,7 +3,6 @@
 Each daemon looks for it on its own machine. What one that was killed has taken, the next one finds; that an event is stored twice does no harm.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 import os
 from pathlib import Path
@@ -18,16 +17,13 @@ import trio
 
 from opendesk.network.events.batches import NotABatch, split_apart
 from opendesk.network.events.figures import EventFigures
-from opendesk.network.events.inbox import Inbox, Source, Taken
-from opendesk.postgres.errors import AWAY
+from opendesk.network.events.inbox import Inbox, Take, stored
 from opendesk.settings import Settings
 
 log = structlog.get_logger()
 
 # Some 250,000 events, minutes of work. It is read whole.
 MAX_FILE: Final = 64 * 2**20
-# How often a file that can't be stored, since the database is away, is tried again.
-STORE_AGAIN_S: Final = 2.0
 
 _TAKEN: Final = "taken"
 _REFUSED: Final = "refused"
@@ -84,7 +80,7 @@ class FileQueue:
     """`run` is a service. `take` is the inbox's."""
 
     _path: Path
-    _take: Callable[[Sequence[bytes], Source], Awaitable[Taken]]
+    _take: Take
     _figures: EventFigures
     _poll_s: float
     _pending: list[Path] = field(factory=list, init=False)
@@ -148,17 +144,11 @@ class FileQueue:
         return await split_apart(await trio.to_thread.run_sync(read_file, taken))
 
     async def _store(self, members: list[bytes]) -> int:
-        """However long that takes; how many were nameless."""
-        while True:
-            try:
-                stored = await self._take(members, "file")
-            except AWAY as error:
-                log.warning("events.not_stored", events=len(members), error=repr(error))
-                await trio.sleep(STORE_AGAIN_S)
-            else:
-                self._figures.fetched("file")
-                log.info("events.file_taken", new=stored.new, again=stored.again, refused=stored.refused)
-                return stored.nameless
+        """How many were nameless."""
+        taken = await stored(self._take, members, "file")
+        self._figures.fetched("file")
+        log.info("events.file_taken", new=taken.new, again=taken.again, refused=taken.refused)
+        return taken.nameless
 
     async def _refuse(self, taken: Path, why: str) -> None:
         kept = await trio.to_thread.run_sync(refuse_file, taken)

@@ -17,6 +17,7 @@ from opendesk.network.routers import registry
 from opendesk.network.routers.fleet import Fleet
 from opendesk.ops.audit import Audit
 from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
 
@@ -28,6 +29,9 @@ Source = Literal["backend", "file"]
 CHUNK: Final = 200
 # And so much of them: what is long is read in some milliseconds at a time, between which others have their turn.
 CHUNK_BYTES: Final = 256 * 2**10
+
+# How often what can't be stored, since the database is away, is tried again.
+STORE_AGAIN_S: Final = 2.0
 
 # What an audit line is of; the others of an event are its job's, and its ACK's.
 _EVENT: Final = "EVENT"
@@ -51,6 +55,19 @@ class Taken:
             self.refused + other.refused,
             self.nameless + other.nameless,
         )
+
+
+Take = Callable[[Sequence[bytes], Source], Awaitable[Taken]]
+
+
+async def stored(take: Take, members: Sequence[bytes], source: Source) -> Taken:
+    """`take`, however long the database is away: nobody else may have them any more."""
+    while True:
+        try:
+            return await take(members, source)
+        except AWAY as error:
+            log.warning("events.not_stored", events=len(members), error=repr(error))
+            await trio.sleep(STORE_AGAIN_S)
 
 
 @define(eq=False)

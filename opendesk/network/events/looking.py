@@ -26,19 +26,13 @@ _STATE: Final = "CASE WHEN e.ok IS NULL THEN 'waiting' WHEN e.ok THEN 'done' WHE
 _VIEW: Final = f"""
     encode(e.id_hash, 'hex') AS id_hash, e.event_id, e.type, {_STATE} AS state, e.ok, e.reason, e.source, e.dry_run, e.received_at, e.validated_at,
     e.routed_at, e.executed_at, e.acked_at, e.ack_lane IS NOT NULL AS wants_ack, e.trace_id, e.router_id, e.pedido_id, host(e.ip) AS ip,
-    upper(e.mac::text) AS mac, e.job_id, e.result, e.outcome, e.body, e.type IS NULL AND e.event_id IS NULL AS details_gone
+    upper(e.mac::text) AS mac, e.job_id, e.result, e.outcome, e.body, e.type IS NULL AS details_gone
 """
 # The newest first, by an index that has those that wait, or failed, or all, in order.
 _WAITING: Final = "FROM events e WHERE e.ok IS NULL"
 _ONLY: Final = "AND (%(router)s::text IS NULL OR e.router_id = %(router)s) ORDER BY e.received_at DESC LIMIT %(limit)s"
 _LIST: Final[dict[State | None, str]] = {
-    # One that was refused may have had no type.
-    None: f"""
-        SELECT * FROM ((SELECT {_VIEW} FROM events e WHERE e.type IS NOT NULL {_ONLY})
-                       UNION ALL
-                       (SELECT {_VIEW} FROM events e WHERE NOT e.ok AND e.type IS NULL AND e.event_id IS NOT NULL {_ONLY})) AS found
-         ORDER BY received_at DESC LIMIT %(limit)s
-    """,
+    None: f"SELECT {_VIEW} FROM events e WHERE e.type IS NOT NULL {_ONLY}",
     "waiting": f"SELECT {_VIEW} {_WAITING} {_ONLY}",
     "done": f"SELECT {_VIEW} FROM events e WHERE e.ok AND e.type IS NOT NULL {_ONLY}",
     "refused": f"SELECT {_VIEW} FROM events e WHERE NOT e.ok AND e.reason <> 'failed' {_ONLY}",

@@ -1,6 +1,6 @@
 """Asks the backend for events, one of all daemons at a time, and puts them into the inbox."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 import random
 from typing import Final
 from uuid import UUID
@@ -14,7 +14,7 @@ from opendesk.network.events.acks import ACK_LANE
 from opendesk.network.events.backend import BackendClient, NotFetched
 from opendesk.network.events.batches import NotABatch, split_apart
 from opendesk.network.events.figures import EventFigures
-from opendesk.network.events.inbox import Inbox, Source, Taken
+from opendesk.network.events.inbox import Inbox, Take, Taken, stored
 from opendesk.network.events.leases import Lease
 from opendesk.network.routers.lanes import lane_of
 from opendesk.postgres.driver import TrioConnection
@@ -53,7 +53,7 @@ class Polling:
     """`run` is a service. `fetch` is the backend's, `take` the inbox's; `jitter` draws from 0…1."""
 
     _fetch: Callable[[], Awaitable[bytes]]
-    _take: Callable[[Sequence[bytes], Source], Awaitable[Taken]]
+    _take: Take
     _pool: Pool
     _lease: Lease
     _figures: EventFigures
@@ -132,13 +132,7 @@ class Polling:
         return wait_s
 
     async def _store(self, members: list[bytes]) -> Taken:
-        """However long the database is away: these are the only ones that are held, and a backend need not send twice what it gave."""
-        while True:
-            try:
-                taken = await self._take(members, "backend")
-            except AWAY as error:
-                log.warning("events.not_stored", events=len(members), error=repr(error))
-                await trio.sleep(LOOK_S)
-            else:
-                log.debug("events.taken", new=taken.new, again=taken.again, refused=taken.refused)
-                return taken
+        """These are the only ones that are held, and a backend need not send twice what it gave."""
+        taken = await stored(self._take, members, "backend")
+        log.debug("events.taken", new=taken.new, again=taken.again, refused=taken.refused)
+        return taken

@@ -28,7 +28,7 @@ def one_of_each(rows: Rows) -> None:
     rows.event("evt-failed", job=(failed := rows.job()), router_id="r2")
     rows.ends(failed, "dead", error="ROUTER_UNAVAILABLE: no route to it")
     rows.refused("evt-refused", "unknown_type", "/type must be one of …", type="DANCE_REQUESTED", router_id=None)
-    rows.refused("evt-typeless", "validation", "/type must be a string", type=None, router_id=None)
+    rows.refused("evt-typeless", "validation", "/type must be a string", type="", router_id=None)
     rows.event("evt-waiting", job=rows.job())
 
 

@@ -14,6 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from opendesk.network.events import file_queue
+from opendesk.network.events import inbox as inbox_module
 from opendesk.network.events.figures import EventFigures
 from opendesk.network.events.file_queue import FileQueue, Unusable, left_over, read_file, refuse_file, take_file
 from opendesk.ops.metrics import Metrics
@@ -78,7 +79,7 @@ async def test_files_are_taken_as_they_come(path: Path) -> None:
 
 
 async def test_it_is_there_until_its_events_are_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_queue, "STORE_AGAIN_S", 0.02)
+    monkeypatch.setattr(inbox_module, "STORE_AGAIN_S", 0.02)
     inbox = RememberingInbox(failures=[OperationalError("away")] * 3)
     write(path, "a")
     async with queue(path, inbox):
