@@ -103,12 +103,15 @@ class Actions:
         def job(grant: GrantRow, left: Sequence[Place]) -> NewJob:
             return Intent(work_of(grant, left), grant.same, is_news=bool(left)).job(trace_id)
 
+        def recorded(grant: GrantRow, added: Added) -> None:
+            self._recorded(work_of(grant), added, trace_id)
+
         with self._refusals_told(Kind.AUTHORIZE, trace_id, router=router, pedidoId=pedido, source=source):
             if router not in self._fleet.specs:
                 async with self._pool.connection() as conn:
                     await self._check_router(conn, router)
-            grant, added = await self._authorizing.ask(Asked(router, pedido, given, token, duration_s, job))
-        return await self._outcome(work_of(grant), added, trace_id)
+            grant, added = await self._authorizing.ask(Asked(router, pedido, given, token, duration_s, job, recorded))
+        return await self._outcome(work_of(grant), added)
 
     async def resync(self, asked: ResyncDevice, trace_id: str, source: str | None = None) -> Told:
         """Move the device, withdraw what its order had where it was, and open the way where it is."""
@@ -129,7 +132,7 @@ class Actions:
 
         with self._refusals_told(Kind.RESYNC, trace_id, router=router, pedidoId=pedido, source=source):
             work, added = await self._do(router, intend, trace_id)
-        return await self._outcome(work, added, trace_id)
+        return await self._outcome(work, added)
 
     async def revoke(self, asked: RevokeSession, trace_id: str, source: str | None = None) -> Told:
         """Close the way of all that is granted there, and of what an earlier system left open."""
@@ -147,7 +150,7 @@ class Actions:
 
         with self._refusals_told(Kind.REVOKE, trace_id, router=asked.mik_id, pedidoId=None, source=source):
             work, added = await self._do(asked.mik_id, intend, trace_id)
-        return await self._outcome(work, added, trace_id)
+        return await self._outcome(work, added)
 
     # ---- the one way of all three
 
@@ -164,12 +167,17 @@ class Actions:
     async def _do(self, router: str, intend: Intend, trace_id: str) -> tuple[Work, Added]:
         async with self._pool.connection() as conn:
             await self._check_router(conn, router)
-            return await retrying(partial(_commit, conn, intend, trace_id))
+            work, added = await retrying(partial(_commit, conn, intend, trace_id))
+            self._recorded(work, added, trace_id)
+            return work, added
 
-    async def _outcome(self, work: Work, added: Added, trace_id: str) -> Told:
-        """What became of it as far as the router is known to be there, and as long as a caller is patient."""
+    def _recorded(self, work: Work, added: Added, trace_id: str) -> None:
+        """Told as soon as it is committed: the job may be done before the connection is back in its pool."""
         facts = {"router": work.router, "pedidoId": work.pedido_id, "source": work.source, "jobId": str(added.id)}
         self._audit.attempt(work.kind, trace_id, joined=added.joined, **facts)
+
+    async def _outcome(self, work: Work, added: Added) -> Told:
+        """What became of it as far as the router is known to be there, and as long as a caller is patient."""
         if self._fleet.silent_here(work.router):
             raise tunnel_silent(work.router, added.id)
         is_shut = self._fleet.circuit_open_here(work.router)

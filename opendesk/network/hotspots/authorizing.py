@@ -25,7 +25,10 @@ MOST: Final = 100
 
 @frozen
 class Asked:
-    """For a device that is known by its token, or for a place. `job` is of the grant, and of the places that it was taken from."""
+    """For a device that is known by its token, or for a place. `job` is of the grant, and of the places that it was taken from.
+
+    `recorded` is told as soon as it is committed: before anybody can tell how the job ended.
+    """
 
     router: str
     pedido: str
@@ -33,6 +36,7 @@ class Asked:
     token: str | None
     duration_s: int | None
     job: Callable[[GrantRow, Sequence[Place]], NewJob]
+    recorded: Callable[[GrantRow, Added], None] = lambda _grant, _added: None
 
 
 Granted = tuple[GrantRow, Added]
@@ -97,7 +101,11 @@ class Authorizing:
                 raise _Refused(
                     error, [n for n, asked in enumerate(together) if keys.get(id(asked)) in error.keys]
                 ) from error
-        return [(row, next(added)) if isinstance(row, GrantRow) else row for row in told]
+        answers = [(row, next(added)) if isinstance(row, GrantRow) else row for row in told]
+        for asked, answer in zip(together, answers, strict=True):
+            if isinstance(answer, tuple):
+                asked.recorded(*answer)
+        return answers
 
     async def _revisited(self, conn: TrioConnection, asked: Asked, order: Order) -> Granted | OpenDeskError:
         """One by one, each in a transaction of its own: they lock their orders."""
@@ -108,6 +116,7 @@ class Authorizing:
                 end = end_of(settled.grant, dry_run=self._dry_run)
                 job = asked.job(settled.grant, settled.left)
                 added, *_ = await table.add_many(conn, [job] if end is None else [job, end])
+            asked.recorded(settled.grant, added)
             return settled.grant, added
 
         try:
