@@ -81,6 +81,7 @@ class NetworkFigures:
         self._action_s_of = cache(action_s.labels)
         self._audit_of = cache(Counter("opendesk_audit", "Lines of the audit", ["outcome"], registry=registry).labels)
         self._jobs = Gauge("opendesk_jobs", "Jobs, by state, each counted up to 100,000", ["state"], registry=registry)
+        self._ready = Gauge("opendesk_jobs_ready", "Jobs that are due by now, and not under way", registry=registry)
         self._oldest = Gauge(
             "opendesk_job_oldest_due_seconds", "For how long the oldest due job has waited", registry=registry
         )
@@ -103,9 +104,11 @@ class NetworkFigures:
         """Fit for `Audit(count=…)`."""
         self._audit_of(outcome).inc()
 
-    def jobs_are(self, by_state: Mapping[str, int], oldest_due_s: float) -> None:
+    def jobs_are(self, by_state: Mapping[str, int], oldest_due_s: float, *, ready: int = 0) -> None:
+        """`ready`: those of the state `due` that needn't wait for their time any more."""
         for state in JOB_STATES:
             self._jobs.labels(state).set(by_state.get(state, 0))
+        self._ready.set(ready)
         self._oldest.set(oldest_due_s)
 
     def render(self) -> bytes:

@@ -15,6 +15,7 @@ from opendesk.network.jobs import looking
 from opendesk.network.routers.lanes import PRETENDED
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -26,6 +27,7 @@ RETENTION_S: Final = 600.0
 
 async def keep_figures(pool: Pool, figures: NetworkFigures, event_figures: EventFigures) -> None:
     while True:
+        alive(wait_s=FIGURES_S)
         try:
             async with pool.connection() as conn:
                 found = await looking.numbers(conn)
@@ -36,7 +38,7 @@ async def keep_figures(pool: Pool, figures: NetworkFigures, event_figures: Event
                 "done": found.done,
                 "dead": found.dead,
             }
-            figures.jobs_are(by_state, found.oldest_due_s)
+            figures.jobs_are(by_state, found.oldest_due_s, ready=found.due)
         except AWAY as error:
             log.warning("jobs.not_counted", error=repr(error))
         await trio.sleep(FIGURES_S)
@@ -44,6 +46,7 @@ async def keep_figures(pool: Pool, figures: NetworkFigures, event_figures: Event
 
 async def retention(pool: Pool, events_kept_days: int) -> None:
     while True:
+        alive(wait_s=RETENTION_S)
         try:
             async with pool.connection() as conn:
                 gone = {

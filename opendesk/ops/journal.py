@@ -1,6 +1,7 @@
 """journald's native protocol: a datagram of fields for each message."""
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 import json
 import os
 import re
@@ -15,9 +16,21 @@ DATAGRAM_MAX_BYTES: Final = 64 * 1024
 # systemd's own limit for a field's name.
 NAME_MAX_CHARS: Final = 64
 PRIORITY: Final = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
-# Fields that have a meaning to journald, which no key of ours may take.
-RESERVED: Final = frozenset({"MESSAGE", "MESSAGE_ID", "PRIORITY", "ERRNO", "TID", "UNIT", "TRUNCATED"})
-RESERVED_PREFIXES: Final = ("_", "SYSLOG_", "CODE_", "OBJECT_", "COREDUMP_", "USER_", "INVOCATION_", "DOCUMENTATION")
+# All fields of ours begin so: none has a meaning to journald, and none is another program's.
+PREFIX: Final = "OPENDESK_"
+# What is asked for by name has one name, whatever the caller calls it: the words of the wire among them.
+SAME: Final = {
+    "MIK_ID": "ROUTER",
+    "ROUTER_ID": "ROUTER",
+    "SESSION_ID": "SESSION",
+    "JOB_ID": "JOB",
+    "DEVICE_ID": "DEVICE",
+}
+# A tunnel's device has its router's id, and so has the lane of a router's jobs: who asks for the router finds these lines too.
+ALSO_ROUTER: Final = frozenset({"OPENDESK_DEVICE", "OPENDESK_LANE"})
+AUDIT_EVENT: Final = "audit"
+_HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_UNFIT: Final = re.compile(r"[^A-Z0-9]")
 _TRUNCATED: Final = b"TRUNCATED=1\n"
 
 
@@ -58,9 +71,13 @@ def render_journal(event: Mapping[str, Any]) -> bytes:
     """A datagram of a redacted event: MESSAGE for people, each key as a field of its own for queries."""
     level = event.get("level", "info")
     fields = [("MESSAGE", message(event)), ("PRIORITY", str(PRIORITY.get(level, 6))), ("SYSLOG_IDENTIFIER", IDENTIFIER)]
+    if event.get("event") == AUDIT_EVENT:
+        # All lines of the audit, and no others: `journalctl OPENDESK_AUDIT=failure`.
+        fields.append((f"{PREFIX}AUDIT", as_text(event.get("outcome", ""))))
     # journald has its own time, and PRIORITY is the level.
-    rest = ((key, value) for key, value in event.items() if key not in {"timestamp", "level"})
-    return _datagram([*fields, *((field_name(key), as_text(value)) for key, value in rest)])
+    own = [(field_name(key), as_text(event[key])) for key in event if key not in {"timestamp", "level"}]
+    also = [("OPENDESK_ROUTER", text) for name, text in own if name in ALSO_ROUTER]
+    return _datagram([*fields, *own, *also])
 
 
 def message(event: Mapping[str, Any]) -> str:
@@ -78,12 +95,12 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if not text or re.search(r"[\s\"=\x00-\x1f]", text) else text
 
 
+@lru_cache(maxsize=1024)
 def field_name(key: str) -> str:
-    """Upper case, digits and _, not beginning with a digit or _, and none of journald's own."""
-    name = re.sub(r"[^A-Z0-9]", "_", key.upper())[:NAME_MAX_CHARS]
-    if not name[:1].isalpha() or name in RESERVED or name.startswith(RESERVED_PREFIXES):
-        name = f"F_{name}"[:NAME_MAX_CHARS]
-    return name
+    """`traceId` and `trace_id` are OPENDESK_TRACE_ID: upper case, digits and _. AUDIT only lines of the audit have."""
+    name = _UNFIT.sub("_", _HUMP.sub("_", key).upper())
+    name = SAME.get(name, name)
+    return f"{PREFIX}{f'{name}_' if name == 'AUDIT' else name}"[:NAME_MAX_CHARS]
 
 
 def _datagram(fields: Iterable[tuple[str, str]]) -> bytes:

@@ -52,6 +52,7 @@ class Logs:
         self._now = now
         self._failed = 0
         self._told = 0
+        self.lines = dict.fromkeys(LEVELS, 0)
         self._handler = _LibraryHandler(self)
         self._before = (logging.root.handlers[:], logging.root.level)
 
@@ -67,6 +68,7 @@ class Logs:
 
     def emit(self, level: str, event: structlog.types.EventDict) -> None:
         dropped = self.dropped
+        self.lines[level if level in LEVELS else "error"] += 1
         try:
             if dropped > self._told:
                 event["dropped_before"] = dropped - self._told

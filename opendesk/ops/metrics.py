@@ -1,15 +1,18 @@
 """Prometheus metrics of one daemon. No label grows with users, sessions, routers or addresses."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from platform import python_version
+from typing import Final, Protocol
 
-from attrs import frozen
+from attrs import define, frozen
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
+
+from opendesk import __version__
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 # Anything a caller could make up falls into these.
@@ -19,8 +22,8 @@ OTHER: Final = "other"
 LABEL_VALUES_MAX: Final = 200
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# From a warm read to past the 8 s that a call waits for a router.
-REQUEST_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# From a warm read to past the 8 s that a call waits for a router. Each is a series for each of some 70 routes.
+REQUEST_BUCKETS_S: Final = (0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 TIMER_BUCKETS_S: Final = (0.001, 0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0)
 BATCH_BUCKETS: Final = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 LAG_BUCKETS_S: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -33,6 +36,36 @@ class PoolNumbers:
     size: int
     idle: int
     waiting: int
+
+
+@define(eq=False)
+class Known:
+    """A gauge that is told only while somebody knows its value: from the first one on, until it is hidden."""
+
+    _registry: CollectorRegistry
+    _gauge: Gauge
+    _is_shown: bool = False
+
+    def shown(self) -> Gauge:
+        if not self._is_shown:
+            self._registry.register(self._gauge)
+            self._is_shown = True
+        return self._gauge
+
+    def hide(self) -> None:
+        if self._is_shown:
+            self._registry.unregister(self._gauge)
+            self._is_shown = False
+
+
+class LogNumbers(Protocol):
+    """`ops.logging.Logs`."""
+
+    @property
+    def dropped(self) -> int: ...
+
+    @property
+    def lines(self) -> Mapping[str, int]: ...
 
 
 class Bounded:
@@ -63,6 +96,7 @@ class Metrics:
         self._make_http()
         self._make_rental()
         self._make_upkeep()
+        self._make_proofs()
 
     def _make_http(self) -> None:
         self._requests = self._counter("http_requests", "HTTP requests answered", "method", "route", "status")
@@ -84,6 +118,13 @@ class Metrics:
         self._restarts = self._counter("service_restarts", "Services started again after a failure", "service")
         self._lag_s = self._histogram("loop_lag_seconds", "How late the event loop wakes", LAG_BUCKETS_S)
         self._database_up = Gauge("opendesk_database_up", "1 while the database answers", registry=self.registry)
+        build = Gauge("opendesk_build_info", "1, with what runs", ["version", "python"], registry=self.registry)
+        build.labels(__version__, python_version()).set(1)
+
+    def _make_proofs(self) -> None:
+        right = Gauge("opendesk_ledger_right", "1 if the books were right when they were last proven", registry=None)
+        proven = Gauge("opendesk_ledger_proven_timestamp_seconds", "When that was", registry=None)
+        self._ledger_right, self._ledger_proven = Known(self.registry, right), Known(self.registry, proven)
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"opendesk_{name}", meaning, labels, registry=self.registry)
@@ -138,13 +179,18 @@ class Metrics:
     def database_is_up(self, *, up: bool) -> None:
         self._database_up.set(int(up))
 
+    def ledger_proven(self, *, right: bool) -> None:
+        """That the books were looked through just now, and what came of it."""
+        self._ledger_right.shown().set(int(right))
+        self._ledger_proven.shown().set_to_current_time()
+
     def watch_pool(self, numbers: Callable[[], PoolNumbers]) -> None:
         """Ask `numbers` for the pool's state whenever the metrics are read."""
         self.registry.register(_PoolCollector(numbers))
 
-    def watch_dropped_logs(self, dropped: Callable[[], int]) -> None:
-        """Ask `dropped` for the lost log lines (`Logs.dropped`) whenever the metrics are read."""
-        self.registry.register(_LogCollector(dropped))
+    def watch_logs(self, logs: LogNumbers) -> None:
+        """Ask for the log lines, and those that got lost, whenever the metrics are read."""
+        self.registry.register(_LogCollector(logs))
 
     def render(self) -> bytes:
         """Prometheus' text format, of `CONTENT_TYPE`."""
@@ -172,11 +218,15 @@ class _PoolCollector(Collector):
 
 
 class _LogCollector(Collector):
-    def __init__(self, dropped: Callable[[], int]) -> None:
-        self._dropped = dropped
+    def __init__(self, logs: LogNumbers) -> None:
+        self._logs = logs
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        yield CounterMetricFamily("opendesk_log_lines_dropped", "Log lines that got lost", self._dropped())
+        yield CounterMetricFamily("opendesk_log_lines_dropped", "Log lines that got lost", self._logs.dropped)
+        lines = CounterMetricFamily("opendesk_log_lines", "Log lines, by level", labels=["level"])
+        for level, count in self._logs.lines.items():
+            lines.add_metric([level], count)
+        yield lines
 
     def describe(self) -> list[CounterMetricFamily]:
-        return [CounterMetricFamily("opendesk_log_lines_dropped", "")]
+        return [CounterMetricFamily("opendesk_log_lines_dropped", ""), CounterMetricFamily("opendesk_log_lines", "")]

@@ -36,12 +36,17 @@ def sd_notify(environ: Mapping[str, str], *states: str) -> bool:
     return True
 
 
-def watchdog_period_s(environ: Mapping[str, str], pid: int) -> float | None:
-    """How often to send WATCHDOG=1, in seconds: half of what the unit allows. None where none is asked for."""
+def extend(by_s: float) -> str:
+    """What is under way, a start or a stop, takes longer: the unit's time-out is at least this far away from now on."""
+    return f"EXTEND_TIMEOUT_USEC={round(by_s * 1_000_000)}"
+
+
+def watchdog_s(environ: Mapping[str, str], pid: int) -> float | None:
+    """For how long WATCHDOG=1 may stay away. None where nobody waits for it."""
     if environ.get("WATCHDOG_PID", str(pid)) != str(pid):
         return None
     allowed_us = environ.get("WATCHDOG_USEC", "")
-    return int(allowed_us) / 2_000_000 if allowed_us.isdecimal() and int(allowed_us) > 0 else None
+    return int(allowed_us) / 1_000_000 if allowed_us.isdecimal() and int(allowed_us) > 0 else None
 
 
 def listen_fds(environ: Mapping[str, str], pid: int, *, first: int = FIRST_FD) -> list[int]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from itertools import zip_longest
+import math
 from typing import Final
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
 from opendesk.rental.errors import HostNotFound, PcNotFound
 from opendesk.rental.lifecycle import Status
+from opendesk.supervise import alive
 from opendesk.web.auth import Claims
 from opendesk.web.problems import DATABASE_RETRY_S
 
@@ -156,7 +158,9 @@ class Heartbeats:
 
     async def run(self) -> None:
         while True:
+            alive(wait_s=math.inf)
             await self._some.wait()
+            alive()
             await self.flush()
 
     async def flush(self) -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from pathlib import Path
+import re
 import socket
 import struct
 import tempfile
@@ -49,10 +50,10 @@ def test_an_event_becomes_fields() -> None:
         ("MESSAGE", 'router.unavailable router="r 1" failures=3 a=[null]'),
         ("PRIORITY", "4"),
         ("SYSLOG_IDENTIFIER", "opendesk"),
-        ("EVENT", "router.unavailable"),
-        ("ROUTER", "r 1"),
-        ("FAILURES", "3"),
-        ("A", "[null]"),
+        ("OPENDESK_EVENT", "router.unavailable"),
+        ("OPENDESK_ROUTER", "r 1"),
+        ("OPENDESK_FAILURES", "3"),
+        ("OPENDESK_A", "[null]"),
     ]
 
 
@@ -65,33 +66,56 @@ def test_a_level_is_a_priority(level: str, priority: str) -> None:
 
 def test_a_traceback_is_one_field_and_stands_below_the_message() -> None:
     fields = dict(parsed(render_journal({"level": "error", "event": "x", "exception": "Traceback\nValueError"})))
-    assert fields["EXCEPTION"] == "Traceback\nValueError"
+    assert fields["OPENDESK_EXCEPTION"] == "Traceback\nValueError"
     assert fields["MESSAGE"] == "x\nTraceback\nValueError"
 
 
 @pytest.mark.parametrize(
     ("key", "name"),
     [
-        ("request_id", "REQUEST_ID"),
-        ("a-b.c é", "A_B_C__"),
-        ("_pid", "F__PID"),
-        ("priority", "F_PRIORITY"),
-        ("1", "F_1"),
-        ("", "F_"),
+        ("traceId", "OPENDESK_TRACE_ID"),
+        ("trace_id", "OPENDESK_TRACE_ID"),
+        ("router", "OPENDESK_ROUTER"),
+        ("mikId", "OPENDESK_ROUTER"),
+        ("router_id", "OPENDESK_ROUTER"),
+        ("session", "OPENDESK_SESSION"),
+        ("sessionId", "OPENDESK_SESSION"),
+        ("jobId", "OPENDESK_JOB"),
+        ("again_in_s", "OPENDESK_AGAIN_IN_S"),
+        ("a-b.c é", "OPENDESK_A_B_C__"),
+        ("_pid", "OPENDESK__PID"),
+        ("priority", "OPENDESK_PRIORITY"),
+        ("audit", "OPENDESK_AUDIT_"),
+        ("1", "OPENDESK_1"),
+        ("", "OPENDESK_"),
+        ("x" * 100, "OPENDESK_" + "X" * 55),
     ],
 )
-def test_a_key_is_a_name_that_journald_takes_and_does_not_own(key: str, name: str) -> None:
+def test_a_key_is_a_name_of_ours_that_journald_takes(key: str, name: str) -> None:
     assert field_name(key) == name
 
 
 @given(st.dictionaries(st.text(), st.text(st.characters(exclude_categories=["Cs"]))))
 def test_no_value_makes_up_a_field(event: dict[str, Any]) -> None:
-    rest = {key: value for key, value in event.items() if key not in {"timestamp", "level", "event", "exception"}}
+    known = {"timestamp", "level", "event", "exception", "device", "device_id", "lane"}
+    rest = {key: value for key, value in event.items() if key not in known}
     fields = parsed(render_journal(rest | {"level": "info", "event": "x"}))
     assert [value for _name, value in fields[3:-1]] == list(rest.values())
-    assert all(
-        name.replace("_", "").isalnum() and name.isascii() and not name.startswith("_") for name, _value in fields
-    )
+    assert all(re.fullmatch(r"OPENDESK_[A-Z0-9_]*", name) and len(name) <= 64 for name, _value in fields[3:])
+
+
+@pytest.mark.parametrize("key", ["device", "lane"])
+def test_a_tunnels_device_and_a_jobs_lane_are_found_by_their_router(key: str) -> None:
+    fields = parsed(render_journal({"level": "warning", "event": "x", key: "HOTSPOT-01"}))
+    assert fields[-2:] == [(f"OPENDESK_{key.upper()}", "HOTSPOT-01"), ("OPENDESK_ROUTER", "HOTSPOT-01")]
+
+
+@pytest.mark.parametrize("outcome", ["attempt", "success", "failure"])
+def test_the_audits_lines_stand_apart_by_a_field(outcome: str) -> None:
+    line = {"level": "info", "event": "audit", "outcome": outcome, "action": "EVENT"}
+    assert dict(parsed(render_journal(line)))["OPENDESK_AUDIT"] == outcome
+    other = {"level": "info", "event": "x", "audit": "success"}
+    assert "OPENDESK_AUDIT" not in dict(parsed(render_journal(other)))
 
 
 def test_what_does_not_fit_into_a_datagram_is_left_out_and_said() -> None:

@@ -240,7 +240,7 @@ def test_journald_gets_fields(set_up: Configure) -> None:
         log.info("session.ended", session="s1", token="hunter2")
         fields = server.recv(10_000).decode().splitlines()
     assert fields[:3] == ["MESSAGE=session.ended session=s1 token=********", "PRIORITY=6", "SYSLOG_IDENTIFIER=opendesk"]
-    assert "SESSION=s1" in fields
+    assert "OPENDESK_SESSION=s1" in fields
     assert stream.getvalue() == ""
 
 

@@ -1,3 +1,6 @@
+from collections.abc import Mapping
+
+from attrs import field, frozen
 from prometheus_client.parser import text_string_to_metric_families
 import pytest
 
@@ -11,6 +14,12 @@ def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
         for family in families
         for sample in family.samples
     }
+
+
+@frozen
+class Lines:
+    dropped: int = 7
+    lines: Mapping[str, int] = field(factory=lambda: {"info": 40, "warning": 3})
 
 
 def test_requests_are_counted_by_template() -> None:
@@ -80,13 +89,14 @@ def test_the_pool_and_the_logs_are_asked_when_metrics_are_read() -> None:
         return PoolNumbers(size=10, idle=4, waiting=len(asked))
 
     metrics.watch_pool(numbers)
-    metrics.watch_dropped_logs(lambda: 7)
+    metrics.watch_logs(Lines())
     assert asked == []
     found = samples(metrics)
     assert found["opendesk_database_connections", "idle"] == 4
     assert found["opendesk_database_connections", "used"] == 6
     assert found["opendesk_database_waiting",] == 1
     assert found["opendesk_log_lines_dropped_total",] == 7
+    assert found["opendesk_log_lines_total", "warning"] == 3
 
 
 def test_two_daemons_in_one_process_count_apart() -> None:

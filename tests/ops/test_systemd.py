@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from opendesk.ops.systemd import FDS_MAX, READY, STOPPING, WATCHDOG, listen_fds, sd_notify, status, watchdog_period_s
+from opendesk.ops.systemd import FDS_MAX, READY, STOPPING, WATCHDOG, extend, listen_fds, sd_notify, status, watchdog_s
 
 
 @pytest.fixture
@@ -57,18 +57,24 @@ def test_a_status_is_one_short_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("environ", "period_s"),
+    ("environ", "allowed_s"),
     [
         ({}, None),
-        ({"WATCHDOG_USEC": "30000000"}, 15.0),
-        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "42"}, 15.0),
+        ({"WATCHDOG_USEC": "30000000"}, 30.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "42"}, 30.0),
         ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "43"}, None),
         ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
     ],
 )
-def test_the_watchdog_is_fed_twice_as_often_as_it_must(environ: dict[str, str], period_s: float | None) -> None:
-    assert watchdog_period_s(environ, 42) == period_s
+def test_the_watchdogs_time_is_known_to_the_process_that_it_is_for(
+    environ: dict[str, str], allowed_s: float | None
+) -> None:
+    assert watchdog_s(environ, 42) == allowed_s
+
+
+def test_more_time_is_asked_for_in_microseconds() -> None:
+    assert extend(1.5) == "EXTEND_TIMEOUT_USEC=1500000"
 
 
 def test_sockets_from_systemd_are_taken_and_kept_from_children() -> None:

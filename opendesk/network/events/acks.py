@@ -91,7 +91,7 @@ class Acks:
         except NotTaken as error:
             return self._not_taken(job, str(error))
         except Exception as error:  # a fault of ours must not bury it before its time either
-            log.exception("events.ack_failed", job=str(job.id))
+            log.exception("events.ack_failed", job=str(job.id), traceId=_trace(job))
             return self._not_taken(job, repr(error))
         self._count("taken")
         self._audit.success("EVENT", _trace(job), stage="acked", jobId=str(job.id), status=status)
@@ -114,7 +114,8 @@ class Acks:
         self._count("dead" if given_up else "failed")
         self._audit.failure("EVENT", _trace(job), error=error, stage="acked", jobId=str(job.id), attempt=tries)
         if given_up:
-            log.warning("events.ack_given_up", job=str(job.id), event_hash=job.key, tries=tries, error=error)
+            told = {"job": str(job.id), "event_hash": job.key, "traceId": _trace(job)}
+            log.warning("events.ack_given_up", **told, tries=tries, error=error)
             return Dead(error)
         jitter = random.random()  # noqa: S311 - no secret
         pause = pause_s(tries, first_s=self._terms.first_pause_s, longest_s=LONGEST_PAUSE_S, jitter=jitter)

@@ -5,13 +5,18 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 
 from opendesk.network.events.types import Type
-from opendesk.ops.metrics import OTHER, Bounded, Metrics
+from opendesk.ops.metrics import OTHER, Bounded, Known, Metrics
 
 # How taking one in ends. What becomes of it later is a job's end, and counted as such (`opendesk_jobs`).
 RECEIVED: Final = "received"
 AGAIN: Final = "again"
 REFUSED: Final = "refused"
 NAMELESS: Final = "nameless"
+
+# How a fetch ends that the backend answered.
+EVENTS: Final = "events"
+NOTHING: Final = "nothing"
+ANSWERED: Final = frozenset({EVENTS, NOTHING})
 
 _TYPES: Final = frozenset(Type)
 
@@ -27,6 +32,12 @@ class EventFigures:
             "opendesk_event_fetches", "Times that events were asked for, by outcome", ["outcome"], registry=registry
         )
         self._acks = Counter("opendesk_acks", "ACKs sent, by outcome", ["outcome"], registry=registry)
+        fetched = Gauge(
+            "opendesk_event_last_fetch_timestamp_seconds",
+            "When the backend last answered with events, or none",
+            registry=None,
+        )
+        self._last_fetch = Known(registry, fetched)
         self._waiting = Gauge("opendesk_inbox_events", "Events that are not decided yet", registry=registry)
 
     def took(self, kind: str | None, outcome: str, count: int = 1) -> None:
@@ -35,6 +46,8 @@ class EventFigures:
 
     def fetched(self, outcome: str) -> None:
         self._fetches.labels(self._fetch(outcome)).inc()
+        if outcome in ANSWERED:
+            self._last_fetch.shown().set_to_current_time()
 
     def acked(self, outcome: str) -> None:
         self._acks.labels(self._ack(outcome)).inc()

@@ -19,6 +19,7 @@ from opendesk.network.events.batches import NotABatch, split_apart
 from opendesk.network.events.figures import EventFigures
 from opendesk.network.events.inbox import Inbox, Take, stored
 from opendesk.settings import Settings
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -94,6 +95,7 @@ class FileQueue:
     async def run(self) -> None:
         self._pending = await trio.to_thread.run_sync(left_over, self._path)
         while True:
+            alive(wait_s=self._poll_s)
             if not await self._round():
                 await trio.sleep(self._poll_s)
 
@@ -140,6 +142,7 @@ class FileQueue:
         """What isn't a batch may be one that somebody is still writing."""
         with suppress(NotABatch):
             return await split_apart(await trio.to_thread.run_sync(read_file, taken))
+        alive(wait_s=self._poll_s)
         await trio.sleep(self._poll_s)
         return await split_apart(await trio.to_thread.run_sync(read_file, taken))
 

@@ -20,6 +20,7 @@ from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -63,6 +64,7 @@ Take = Callable[[Sequence[bytes], Source], Awaitable[Taken]]
 async def stored(take: Take, members: Sequence[bytes], source: Source) -> Taken:
     """`take`, however long the database is away: nobody else may have them any more."""
     while True:
+        alive()
         try:
             return await take(members, source)
         except AWAY as error:
@@ -85,6 +87,7 @@ class Inbox:
         """Members of a batch, in the order of arrival. Once it returns, all of them are stored; where it raises, perhaps the first ones."""
         taken = Taken()
         for some in _chunks(members):
+            alive()
             await trio.lowlevel.checkpoint()
             taken += await self._take_some(some, source)
         return taken
@@ -122,7 +125,7 @@ class Inbox:
 
     async def _refuse(self, conn: TrioConnection, terms: Terms, arrival: Arrival, error: psycopg.Error) -> Taken:
         """Not with what the database says: it repeats values."""
-        log.warning("events.unfit", trace_id=arrival.trace_id, sqlstate=error.sqlstate, error=type(error).__name__)
+        log.warning("events.unfit", traceId=arrival.trace_id, sqlstate=error.sqlstate, error=type(error).__name__)
         why = f"the database refuses it ({error.sqlstate})"
 
         refused = await retrying(_once(conn, terms, lambda taking: taking.refuse(arrival, why)))

@@ -11,6 +11,7 @@ import trio
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -64,6 +65,7 @@ class Lease:
     async def keep(self) -> None:
         try:
             while True:
+                alive("lease", wait_s=RENEW_S)
                 await self._renew()
                 await trio.sleep(RENEW_S)
         finally:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+import math
 from uuid import UUID
 
 from attrs import frozen
@@ -20,6 +21,7 @@ from opendesk.network.routers.lanes import lane_of
 from opendesk.ops.audit import Audit
 from opendesk.postgres.pool import Pool
 from opendesk.settings import Settings
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -71,6 +73,7 @@ def events(
 
 
 async def _kept_open(backend: BackendClient) -> None:
+    alive(wait_s=math.inf)
     try:
         await trio.sleep_forever()
     finally:

@@ -1,6 +1,7 @@
 """Asks the backend for events, one of all daemons at a time, and puts them into the inbox."""
 
 from collections.abc import Awaitable, Callable
+import math
 import random
 from typing import Final
 from uuid import UUID
@@ -13,7 +14,7 @@ from opendesk.network.backoff import pause_s
 from opendesk.network.events.acks import ACK_LANE
 from opendesk.network.events.backend import BackendClient, NotFetched
 from opendesk.network.events.batches import NotABatch, split_apart
-from opendesk.network.events.figures import EventFigures
+from opendesk.network.events.figures import EVENTS, NOTHING, EventFigures
 from opendesk.network.events.inbox import Inbox, Take, Taken, stored
 from opendesk.network.events.leases import Lease
 from opendesk.network.routers.lanes import lane_of
@@ -21,6 +22,7 @@ from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.settings import Settings
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -85,9 +87,12 @@ class Polling:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._lease.keep)
             while True:
+                alive(wait_s=math.inf)
                 await self._lease.held()
+                alive()
                 began_s = trio.current_time()
                 pause_s = await self._round() if await self._has_room() else LOOK_S
+                alive(wait_s=pause_s)
                 await trio.sleep_until(began_s + pause_s)
 
     async def _has_room(self) -> bool:
@@ -115,7 +120,7 @@ class Polling:
         if taken.nameless == len(members) > MOST_NAMELESS:
             return self._failed("refused", "nothing in it has an eventId that is a string")
         self._failures = 0
-        self._figures.fetched("events" if members else "nothing")
+        self._figures.fetched(EVENTS if members else NOTHING)
         # Where something was new, there may be more.
         return 0.0 if taken.new else self._poll_s
 

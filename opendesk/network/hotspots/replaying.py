@@ -7,7 +7,7 @@ from opendesk.network.hotspots import grants
 from opendesk.network.hotspots.ends import end_of
 from opendesk.network.hotspots.grants import COLUMNS, GrantRow
 from opendesk.network.hotspots.work import Kind, Work
-from opendesk.network.jobs import table
+from opendesk.network.jobs import looking, table
 from opendesk.postgres.driver import TrioConnection
 
 _DEAD: Final = """
@@ -23,6 +23,21 @@ _REVIVE: Final = f"""
        AND g.end_reason = 'failed' AND g.ip = %(ip)s::inet
  RETURNING {COLUMNS}
 """
+
+
+class NotReplayed(Exception):
+    """Why a job isn't tried again."""
+
+
+async def replay(conn: TrioConnection, job: UUID) -> None:
+    """Have a dead job tried again, with what it was to open. Raise NotReplayed."""
+    async with conn.transaction():
+        if (why := await bring_back(conn, job)) is not None:
+            raise NotReplayed(f"job {job} is not tried again: {why}")
+        if await looking.replay(conn, job):
+            return
+        view = await looking.get(conn, job)
+    raise NotReplayed(f"there is no job {job}" if view is None else f"job {job} is {view.state}: nothing was changed")
 
 
 async def bring_back(conn: TrioConnection, job: UUID) -> str | None:

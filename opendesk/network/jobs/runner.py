@@ -1,6 +1,7 @@
 """Does what is due: finds it for the lanes that have room, runs each job in a task of its own, and has the outcomes written."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+import math
 import random
 from typing import Final, Protocol
 from uuid import UUID
@@ -13,13 +14,13 @@ from opendesk.network.jobs import table
 from opendesk.network.jobs.hearing import hear
 from opendesk.network.jobs.holding import Held, Holding
 from opendesk.network.jobs.lookout import Lookout
-from opendesk.network.jobs.shapes import Again, Job, Outcome, Retries, ended, unwritable
+from opendesk.network.jobs.shapes import Again, Job, Outcome, Retries, ended, told_of, unwritable
 from opendesk.network.jobs.waiting import Waiters
 from opendesk.network.jobs.writing import Writing
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
-from opendesk.supervise import every
+from opendesk.supervise import alive, every
 
 log = structlog.get_logger()
 
@@ -119,7 +120,9 @@ class Runner:
 
     async def _find_for(self, working: trio.Nursery) -> None:
         while True:
+            alive("finding", wait_s=math.inf)
             await self._lookout.wait()
+            alive("finding")
             try:
                 await self._find(working)
             except AWAY as error:
@@ -169,17 +172,17 @@ class Runner:
             if held.took_too_long:
                 outcome = Again(f"it took longer than {ATTEMPT_S:g} s")
         except Exception as error:
-            log.exception("jobs.failed", job=str(held.job.id), type=held.job.type, attempt=held.job.attempts)
+            log.exception("jobs.failed", **told_of(held.job), attempt=held.job.attempts)
             outcome = Again(repr(error))
         if outcome is None:  # stopped: the lease was lost, or the runner ends and gives it back
-            log.warning("jobs.stopped", job=str(held.job.id), type=held.job.type)
+            log.warning("jobs.stopped", **told_of(held.job))
             self._holding.remove(held)
             self._lookout.tell([held.job.lane])
             return
         try:
             held.ended = ended(held.job, outcome, self._terms.retries, jitter=random.random())  # noqa: S311 - no secret
         except (ValueError, TypeError) as error:
-            log.exception("jobs.outcome_refused", job=str(held.job.id))
+            log.exception("jobs.outcome_refused", **told_of(held.job))
             held.ended = unwritable(held.job, repr(error))
         self._writing.ended(held)
 

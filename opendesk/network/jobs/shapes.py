@@ -118,6 +118,11 @@ class JobView:
     finished_at: datetime | None
 
 
+def told_of(job: Job) -> dict[str, str | None]:
+    """What each line of the log says of it."""
+    return {"job": str(job.id), "type": job.type, "lane": job.lane, "traceId": job.trace_id}
+
+
 # ---- what became of an attempt
 
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+import math
 from typing import Final
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from opendesk.network.jobs import looking
 from opendesk.network.jobs.shapes import JobView
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
-from opendesk.supervise import every
+from opendesk.supervise import alive, every
 
 log = structlog.get_logger()
 
@@ -102,7 +103,9 @@ class Waiters:
 
     async def _look_at_what_is_told(self) -> None:
         while True:
+            alive("waiters", wait_s=math.inf)
             await self._news.wait()
+            alive("waiters")
             self._news = trio.Event()
             jobs, self._told = self._told, set()
             try:

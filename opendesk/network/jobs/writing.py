@@ -1,6 +1,7 @@
 """Outcomes of jobs, written in batches, and again until the database takes them."""
 
 from collections.abc import Callable, Sequence
+import math
 import random
 from typing import Final
 from uuid import UUID
@@ -12,10 +13,11 @@ import trio
 from opendesk.network.backoff import pause_s
 from opendesk.network.jobs import table
 from opendesk.network.jobs.holding import Held, Holding
-from opendesk.network.jobs.shapes import Ended, unwritable
+from opendesk.network.jobs.shapes import Ended, told_of, unwritable
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -43,7 +45,9 @@ class Writing:
     async def run(self) -> None:
         failures = 0
         while True:
+            alive("writing", wait_s=math.inf)
             await self._some.wait()
+            alive("writing")
             try:
                 await self.write()
                 failures = 0
@@ -84,7 +88,7 @@ class Writing:
         except AWAY:
             raise
         except Exception:
-            log.exception("jobs.left_to_its_lease", job=str(held.job.id))
+            log.exception("jobs.left_to_its_lease", **told_of(held.job))
             return set()
 
     async def _finish(self, outcomes: Sequence[Ended]) -> set[UUID]:
@@ -99,9 +103,7 @@ class Writing:
         self._waiting = [held for held in self._waiting if held not in done]
         for held in batch:
             if held.job.id not in written:
-                log.warning(
-                    "jobs.outcome_dropped", job=str(held.job.id), type=held.job.type, reason="its lease was lost"
-                )
+                log.warning("jobs.outcome_dropped", **told_of(held.job), reason="its lease was lost")
             self._holding.remove(held)
         self._told(batch)
 

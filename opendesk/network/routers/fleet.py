@@ -5,6 +5,7 @@ worker is stopped before the leases end, so that two daemons never drive one rou
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+import math
 import random
 from typing import Final
 from uuid import UUID
@@ -31,7 +32,7 @@ from opendesk.postgres.listening import listen
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
 from opendesk.settings import Settings
-from opendesk.supervise import every
+from opendesk.supervise import alive, every
 
 log = structlog.get_logger()
 
@@ -129,6 +130,11 @@ class Fleet:
         worker = self.get(router_id)
         return None if worker is None else not worker.health.breaker.is_closed
 
+    def reachable_here(self) -> tuple[int, int]:
+        """Of how many of the routers that this daemon drives the circuit is closed, and how many these are."""
+        closed = [worker.health.breaker.is_closed for name in self.specs if (worker := self.get(name)) is not None]
+        return sum(closed), len(closed)
+
     async def status(self, conn: TrioConnection, ids: Collection[str] | None = None) -> list[RouterStatus]:
         """Of these, or of all, by id. What this daemon drives is told as of now, the rest as it was written."""
         wanted = sorted(self.specs if ids is None else self.specs.keys() & set(ids))
@@ -175,15 +181,18 @@ class Fleet:
 
     async def _wake(self) -> None:
         while True:
+            alive("waking", wait_s=math.inf)
             await self._came_back.wait()
             self._came_back = trio.Event()
             while self._back:
+                alive("waking")
                 some = {self._back.pop() for _ in range(min(WOKEN_TOGETHER, len(self._back)))}
                 self._roster.wake(some)
                 await trio.sleep(WAKINGS_APART_S)
 
     async def _keep_leases(self) -> None:
         while True:
+            alive("leases", wait_s=self._ttl_s)
             is_well = await self._within_a_renewal(self.read_registry) and await self._within_a_renewal(self._renew)
             with trio.move_on_after(self._ttl_s / RENEWALS if is_well else min(RETRY_S, self._ttl_s / RENEWALS)):
                 await self._news.wait()

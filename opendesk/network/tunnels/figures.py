@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
-from attrs import define
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from opendesk.network.tunnels.keeping.plan import Kind
 from opendesk.network.tunnels.keeping.presence import STATUSES, Status
-from opendesk.ops.metrics import Metrics
+from opendesk.ops.metrics import Known, Metrics
 
 # From an interface with some peers to ten thousand that are all put.
 PASS_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0)
@@ -29,11 +28,11 @@ class TunnelFigures:
         self._drift = Counter(
             "opendesk_tunnel_drift", "Peers that were right and no longer are, by what", ["kind"], registry=registry
         )
-        self._up = _Known(registry, Gauge("opendesk_tunnel_interface_up", "1 while it can be read", registry=None))
+        self._up = Known(registry, Gauge("opendesk_tunnel_interface_up", "1 while it can be read", registry=None))
         peers = Gauge("opendesk_tunnel_peers", "Peers of the interface, by status", ["status"], registry=None)
         unknown = Gauge("opendesk_tunnel_unknown_peers", "Peers that nobody asked for", registry=None)
         differs = Gauge("opendesk_tunnel_key_differs", "1 while it isn't the key that routers know", registry=None)
-        self._peers, self._unknown, self._differs = (_Known(registry, one) for one in (peers, unknown, differs))
+        self._peers, self._unknown, self._differs = (Known(registry, one) for one in (peers, unknown, differs))
         self._passes = Counter(
             "opendesk_tunnel_passes", "Passes over the interface, by how they ended", ["outcome"], registry=registry
         )
@@ -71,23 +70,3 @@ class TunnelFigures:
 
     def turned(self, to: Status, count: int = 1) -> None:
         self._transitions.labels(to).inc(count)
-
-
-@define(eq=False)
-class _Known:
-    """A gauge that is told only while somebody knows its value: from the first one on, until it is hidden."""
-
-    _registry: CollectorRegistry
-    _gauge: Gauge
-    _is_shown: bool = False
-
-    def shown(self) -> Gauge:
-        if not self._is_shown:
-            self._registry.register(self._gauge)
-            self._is_shown = True
-        return self._gauge
-
-    def hide(self) -> None:
-        if self._is_shown:
-            self._registry.unregister(self._gauge)
-            self._is_shown = False

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Annotated
 from uuid import UUID
 
-from attrs import field, frozen
+from attrs import frozen
 from msgspec import Meta
 
 from opendesk import errors as base
@@ -15,7 +15,6 @@ from opendesk.postgres.driver import TrioConnection
 from opendesk.rental import errors, users, wallets
 from opendesk.rental.api.context import Rental
 from opendesk.rental.shapes import Role, Wallet
-from opendesk.web.auth import Turns
 from opendesk.web.endpoint import Access, Answer, Call, Endpoint
 
 # What is neither white space nor a control character. What Python and JavaScript call white space differs in the two written out.
@@ -99,8 +98,6 @@ class Users:
     """
 
     _on: Rental
-    # A try counts as a failure until it worked: those of one key go one after another, so that good ones don't count against each other.
-    _turns: Turns = field(factory=Turns)
 
     async def register(self, call: Call) -> Answer:
         asked: Register = call.body
@@ -119,12 +116,14 @@ class Users:
 
     async def login(self, call: Call) -> Answer:
         """After 5 failures within 5 minutes for an address and e-mail, the next are answered 429 until they are over."""
-        asked: Login = call.body
-        key = sha256(f"{call.request.address}\n{asked.email.lower()}".encode()).digest()
-        async with self._turns.turn(key):
-            with self._on.passwords.place(call.request.address):
-                account = await self._try(asked, key)
-        return Answer(self._welcome(account))
+        return Answer(self._welcome(await self.known(call.body, call.request.address)))
+
+    async def known(self, asked: Login, address: str) -> users.Account:
+        """Whose e-mail and password these are, whatever they are to open. Raise InvalidCredentials, RateLimited, Overloaded."""
+        key = sha256(f"{address}\n{asked.email.lower()}".encode()).digest()
+        async with self._on.turns.turn(key):
+            with self._on.passwords.place(address):
+                return await self._try(asked, key)
 
     async def _try(self, asked: Login, key: bytes) -> users.Account:
         account = await self._counted(key, lambda conn: users.by_email(conn, asked.email))

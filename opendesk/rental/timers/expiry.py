@@ -21,6 +21,7 @@ from opendesk.rental.closing import Closing, Snapshot
 from opendesk.rental.counting import count_closed
 from opendesk.rental.sessions import Session
 from opendesk.rental.timers.periods import BATCH, SHORT_WAIT, Periods, timed
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -53,6 +54,7 @@ class Expiry:
 
     async def run(self) -> None:
         while True:
+            alive(wait_s=LONGEST_LOOK_AHEAD_S)
             try:
                 with timed(self._metrics, "expiry"):
                     await self.expire_due()
@@ -93,6 +95,7 @@ class Expiry:
     async def _work_off(self, find: Find, decide: Decide) -> int:
         done = 0
         while len(self._passed_over) < MAX_BAD:
+            alive()
             async with self._pool.connection() as conn:
                 found = await find(conn, self._passed_over)
                 closed, failed = await close_all(conn, found, decide)

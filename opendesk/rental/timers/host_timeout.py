@@ -23,6 +23,7 @@ from opendesk.rental.liveness import ClockWatch, SilentPc, Verdict, Watch, judge
 from opendesk.rental.reliability import HOST_TIMED_OUT
 from opendesk.rental.sessions import Session
 from opendesk.rental.timers.periods import BATCH, SHORT_WAIT, Periods, timed
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -101,6 +102,7 @@ class HostTimeout:
     async def run(self) -> None:
         due_s = trio.current_time()
         while True:
+            alive(wait_s=self._periods.host_check_s)
             try:
                 with timed(self._metrics, "host_timeout"):
                     await self.check()
@@ -143,6 +145,7 @@ class HostTimeout:
     async def _take_off(self, gone: Sequence[SilentPc]) -> None:
         lowered = set[UUID]()
         for start in range(0, len(gone), BATCH):
+            alive(wait_s=self._periods.host_check_s)
             batch = gone[start : start + BATCH]
             try:
                 await self._take_off_batch(batch, lowered)

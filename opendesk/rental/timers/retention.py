@@ -8,6 +8,7 @@ import trio
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.rental import users
+from opendesk.supervise import alive
 from opendesk.web import idempotency
 
 log = structlog.get_logger()
@@ -18,6 +19,7 @@ PERIOD_S: Final = 600.0
 
 async def retention(pool: Pool) -> None:
     while True:
+        alive(wait_s=PERIOD_S)
         try:
             async with pool.connection() as conn:
                 keys = await idempotency.forget_old_keys(conn)

@@ -18,6 +18,7 @@ class Certificate:
         self._certificate = certificate
         self._key = key
         # What listeners hold; at each handshake it asks which one to go on with.
+        self.expires_s = 0.0  # by the clock of calendars
         self.listening = self._current = self._read()
         self.listening.sni_callback = self._present
 
@@ -42,4 +43,15 @@ class Certificate:
         config.alpn_protocols = ["http/1.1"]
         context = config.create_ssl_context()
         assert context is not None
+        self.expires_s = _end_of(self._certificate)
         return context
+
+
+def _end_of(chain: Path) -> float:
+    """Of the first in it, which is the server's own."""
+    from cryptography import x509  # noqa: PLC0415  # 30 ms of every start, and only who serves TLS needs it
+
+    try:
+        return x509.load_pem_x509_certificates(chain.read_bytes())[0].not_valid_after_utc.timestamp()
+    except ValueError as error:
+        raise OSError(f"{chain} is no certificate in PEM: {error}") from error

@@ -26,6 +26,7 @@ from opendesk.network.wireguard.wg import WgError
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.listening import listen
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -204,9 +205,11 @@ class Keeper:
 
     async def _keep_passing(self) -> None:
         while True:
+            alive("passing")
             self._news = trio.Event()
             is_well = await self._passed()
             wait_s = self._until_due() if is_well else RETRY_S
+            alive("passing", wait_s=max(0.0, wait_s))
             with trio.move_on_after(max(0.0, wait_s)):
                 await self._news.wait()
                 await trio.sleep(TOGETHER_S)
@@ -266,6 +269,7 @@ class Keeper:
 
     async def _keep_looking(self) -> None:
         while True:
+            alive("looking", wait_s=LOOK_S)
             await self._look()
             self._rotation = trio.Event()
             with trio.move_on_after(ROTATION_LOOK_S if self._is_turning else LOOK_S):

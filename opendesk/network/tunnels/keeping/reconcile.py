@@ -3,10 +3,11 @@
 A call commits to the registry and waits here until it was seen on the interface. In a dry run there is no interface, and all else is the same.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+import math
 import time
 
-from attrs import define, field
+from attrs import define, field, frozen
 import trio
 
 from opendesk.network.routers.sealing import Sealer
@@ -14,6 +15,7 @@ from opendesk.network.tunnels.errors import TunnelsOff, WireguardUnavailable
 from opendesk.network.tunnels.figures import TunnelFigures
 from opendesk.network.tunnels.keeping.drifts import Drifts
 from opendesk.network.tunnels.keeping.keeper import Keeper
+from opendesk.network.tunnels.keeping.known import Known
 from opendesk.network.tunnels.keeping.passing import How, Passes, Report
 from opendesk.network.tunnels.keeping.plan import plan
 from opendesk.network.tunnels.keeping.sight import Sight
@@ -25,8 +27,19 @@ from opendesk.network.wireguard.endpoints import LookUp, Names, in_threads
 from opendesk.network.wireguard.wg import Wg, WgError
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
+from opendesk.supervise import alive
 
-__all__ = ["Report", "Terms", "Tunnels"]
+__all__ = ["Glance", "Report", "Terms", "Tunnels"]
+
+
+@frozen
+class Glance:
+    """An interface as it was at `read_unix`, if it was ever read, and the devices by their ids. Not to be changed."""
+
+    interface: Interface | None
+    read_unix: float
+    devices: Mapping[str, Known]
+    online_s: float
 
 
 def _ignore(_hosts: frozenset[str]) -> None:
@@ -83,6 +96,7 @@ class Tunnels:
 
     async def run(self) -> None:
         if self._keeper is None:
+            alive(wait_s=math.inf)
             await trio.sleep_forever()
         else:
             await self._keeper.run(self._listen)
@@ -117,6 +131,13 @@ class Tunnels:
         await self.registry.refresh()
         await self._names.once(limit_s)
         return self._names.unknown
+
+    def glance(self) -> "Glance | None":
+        """What was last seen, without looking; None where there is no interface to see."""
+        if self._keeper is None:
+            return None
+        sight = self._keeper.sight
+        return Glance(sight.interface, sight.read_unix, self.registry.known, self._terms.online_s)
 
     async def look(self, max_age_s: float = 1.0) -> Interface | None:
         """The interface as it is, or was so short a time ago; None where there is none to look at. Raise WireguardUnavailable."""
