@@ -36,6 +36,18 @@ class ServerDidNotStop(EmbeddedError):
     """A server that somebody left behind can't be stopped."""
 
 
+class BackupFailed(Exception):
+    """No backup was made; nothing of it is left."""
+
+
+class BackupUnusable(Exception):
+    """The file is no backup, is damaged, or is none for this program."""
+
+
+class RestoreFailed(Exception):
+    """The backup was not put in the database's place, which is as it was."""
+
+
 def violated(error: Exception) -> str | None:
     """The name of the constraint or unique index that a statement ran into."""
     diag = getattr(error, "diag", None)

@@ -5,6 +5,7 @@ wait for one are served first come first served, a bounded number of them for a 
 a session besides a transaction (SET, LISTEN, temporary tables, row factories) is the next one's too: don't.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 import re
 from types import TracebackType
@@ -81,8 +82,10 @@ class Pool:
         max_waiting: int = MAX_WAITING,
         acquire_timeout_s: float = ACQUIRE_TIMEOUT_S,
         prepare_threshold: int | None = 5,
+        check: Callable[[TrioConnection], Awaitable[None]] | None = None,
     ) -> None:
-        self._conninfo = conninfo
+        """`check` looks at each connection before it is lent for the first time, and raises OperationalError if it won't do."""
+        self._conninfo, self._check = conninfo, check
         self._min_idle, self._idle_s = min_idle, idle_s
         self._max_waiting, self._acquire_timeout_s = max_waiting, acquire_timeout_s
         self._prepare_threshold = prepare_threshold
@@ -164,9 +167,10 @@ class Pool:
 
     async def _open(self, deadline_s: float) -> TrioConnection:
         with trio.CancelScope(deadline=deadline_s):
-            return await TrioConnection.connect(
+            conn = await TrioConnection.connect(
                 self._conninfo, autocommit=True, prepare_threshold=self._prepare_threshold
             )
+            return conn if self._check is None else await checked(conn, self._check)
         raise PoolTimeout(f"the database could not be reached within {self._acquire_timeout_s:g} s")
 
     # Giving back
@@ -230,6 +234,16 @@ class Lease:
         """Close the connection under whoever has it. Only while it is lent."""
         assert self._conn is not None
         self._conn.drop()
+
+
+async def checked(conn: TrioConnection, check: Callable[[TrioConnection], Awaitable[None]]) -> TrioConnection:
+    """The connection; closed if the check won't have it, or didn't come to its end."""
+    try:
+        await check(conn)
+    except BaseException:
+        conn.drop()
+        raise
+    return conn
 
 
 async def _come_to_rest(conn: TrioConnection) -> None:

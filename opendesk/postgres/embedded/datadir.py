@@ -194,7 +194,8 @@ async def initialize(folder: DataDir, binaries: Binaries, account: Account) -> N
         )
     new = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=folder.root))
     try:
-        os.chown(new, account.uid, account.gid)
+        if not account.is_us:
+            os.chown(new, account.uid, account.gid)
         await _make_database(new, binaries, account)
         _put_in_place(new, folder)
     except BaseException:  # being told to stop, too

@@ -1,7 +1,7 @@
 """A child process on Trio: as another user if need be, dying with us, its output read to the end and its last lines kept."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import os
 from pathlib import Path
 import signal
@@ -111,24 +111,35 @@ class Process:
             self._reading.cancel()
 
 
-def start(command: Sequence[str], account: Account, *, death_signal: signal.Signals, stdin: bytes = b"") -> Process:
+def start(
+    command: Sequence[str],
+    account: Account,
+    *,
+    death_signal: signal.Signals,
+    stdin: bytes | int = b"",
+    stdout: int | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Process:
     """Start a program as that user. On Linux it gets `death_signal` when we die.
+
+    `stdin` is what it reads, or a descriptor to read from; with a descriptor for `stdout` only its errors are heard here. The caller's
+    descriptors stay the caller's. `environ` is added to the little that it gets of ours.
 
     It must be called on the thread that Trio runs on, and not through `trio.to_thread`: the kernel sends the signal when the
     *thread* that made the child ends. (So `trio.lowlevel.open_process`, which makes it in a worker thread, won't do.)
     It blocks for the millisecond or two that it takes to make a process.
     """
     output, child_output = os.pipe()
-    child_input = _filled_pipe(stdin)
+    child_input = os.dup(stdin) if isinstance(stdin, int) else _filled_pipe(stdin)
     try:
         popen = subprocess.Popen(  # noqa: S603 - the command is ours
             _tied_to_us(command, account, death_signal) if _TIES else list(command),
             **({} if _TIES else account.drop),
             stdin=child_input,
-            stdout=child_output,
+            stdout=child_output if stdout is None else stdout,
             stderr=child_output,
             cwd="/",
-            env=_environment(),
+            env={**_environment(), **(environ or {})},
             # Ctrl-C at the terminal is for us; the server hears from us when it is time.
             start_new_session=True,
         )

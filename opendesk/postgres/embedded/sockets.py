@@ -71,7 +71,8 @@ def _take(made: Path, account: Account) -> bool:
         ours = stat.S_ISDIR(found.st_mode) and found.st_uid in {os.geteuid(), account.uid}
         if not ours or stat.S_IMODE(found.st_mode) != stat.S_IRWXU:
             return False
-        os.chown(made, account.uid, account.gid, follow_symlinks=False)
+        if not account.is_us:
+            os.chown(made, account.uid, account.gid, follow_symlinks=False)
     except OSError:
         return False
     return True

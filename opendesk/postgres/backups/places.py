@@ -1,0 +1,88 @@
+"""Where backups lie, what they are called, and how a file comes to its name whole or not at all."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+import fcntl
+import os
+from pathlib import Path
+import re
+import tempfile
+from typing import BinaryIO, Final
+
+from opendesk.postgres.errors import BackupFailed
+
+USUAL: Final = Path("/var/backups/opendesk")
+_NAME: Final = re.compile(r"opendesk_\d{8}_\d{6}\.tar")
+_PART: Final = ".opendesk-part"
+
+
+def usual_folder() -> Path:
+    return USUAL if os.access(USUAL, os.W_OK | os.X_OK) else Path.cwd()
+
+
+def named_at(now: datetime) -> str:
+    return f"opendesk_{now:%Y%m%d_%H%M%S}.tar"
+
+
+def to_remove(names: Sequence[str], keep: int) -> list[str]:
+    """Of the backups with names of ours all but the latest; other files are nobody's business here."""
+    ours = sorted(name for name in names if _NAME.fullmatch(name))
+    return ours[:-keep]
+
+
+def remove_old(folder: Path, keep: int) -> list[str]:
+    names = to_remove([entry.name for entry in folder.iterdir() if entry.is_file()], keep)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    return names
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """A file under a name for the time being; it has its own when this is left in peace, else it is gone. Raise BackupFailed.
+
+    Only its owner can read it. An existing file is never replaced.
+    """
+    _must_be_free(target)
+    _remove_parts(target.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".", suffix=_PART, dir=target.parent)
+    except OSError as error:
+        raise BackupFailed(f"{target} can't be written: {error.strerror}") from error
+    part = Path(name)
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or we are killed
+            yield file, part
+        _must_be_free(target)
+        part.rename(target)
+        _sync(target.parent)
+    except OSError as error:
+        raise BackupFailed(f"{target} can't be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _must_be_free(target: Path) -> None:
+    if os.path.lexists(target):
+        raise BackupFailed(f"{target} is there already, and no backup replaces another: choose another name")
+
+
+def _remove_parts(folder: Path) -> None:
+    """What was left by somebody who was killed; whoever still writes has it locked."""
+    for part in folder.glob(f".*{_PART}"):
+        try:
+            with part.open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink(missing_ok=True)
+        except OSError:  # somebody's who lives, or who has other rights than we: not ours to remove
+            continue
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
