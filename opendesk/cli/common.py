@@ -11,6 +11,7 @@ import psycopg
 import trio
 
 from opendesk import database
+from opendesk.cli.failing import FAILED, Failure, remark, told
 from opendesk.errors import InvalidJson, OpenDeskError, ValidationFailed
 from opendesk.ops import logging
 from opendesk.postgres.driver import TrioConnection
@@ -21,6 +22,9 @@ from opendesk.settings import Settings, SettingsError, load
 from opendesk.web.reading import structure_body
 
 T = TypeVar("T")
+
+# Every command has it, and every command's means the same: opendesk/cli/failing.py.
+AS_JSON: Final = click.option("--json", "as_json", is_flag=True, help="As JSON; what goes wrong, too.")
 
 EXIT_FAILED: Final = 1
 EXIT_SETTINGS: Final = 2
@@ -51,8 +55,15 @@ def printable(text: object) -> str:
 
 
 def say(line: object, *, err: bool = False) -> None:
-    """A line for people, whoever's words are in it."""
-    click.echo(printable(line), err=err)
+    """A line for people, whoever's words are in it. Beside JSON for a program it is JSON too."""
+    text = printable(line)
+    click.echo(json.dumps(remark(text)) if err and wants_json() else text, err=err)
+
+
+def wants_json() -> bool:
+    """Whether the command that runs was asked for JSON."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.params.get("as_json"))
 
 
 def load_settings(context: click.Context) -> Settings:
@@ -68,9 +79,17 @@ def read_settings(context: click.Context) -> Settings:
     try:
         return load(context.find_root().obj, env_file=context.find_root().params.get("env_file"))
     except SettingsError as error:
+        if wants_json():
+            click.echo(json.dumps(told("SETTINGS", "the settings are faulty", faults=list(error.faults))), err=True)
+            sys.exit(EXIT_SETTINGS)
         for fault in error.faults:
             say(fault, err=True)
         sys.exit(EXIT_SETTINGS)
+
+
+def log_format() -> str:
+    """How a command's log is told beside what it prints."""
+    return "json" if wants_json() else "terminal"
 
 
 def checked(cls: type[T], **given: object) -> T:
@@ -100,7 +119,7 @@ def with_database(settings: Settings, work: Callable[[Pool, str], Awaitable[T]])
 
     An embedded database that nobody serves from is brought up to date before; any other must be.
     """
-    click.get_current_context().call_on_close(logging.configure("warning", "terminal").close)
+    click.get_current_context().call_on_close(logging.configure("warning", log_format()).close)
 
     async def connected() -> T:
         async with database.command_database(settings) as conninfo:
@@ -126,7 +145,7 @@ class plain_failures:  # noqa: N801  # used as a statement
         if isinstance(found, KeyboardInterrupt):
             raise click.Abort from None
         if isinstance(found, self._expected):
-            raise click.ClickException(printable(_line(found))) from None
+            raise Failure(printable(_line(found)), _code(found)) from None
         if isinstance(found, psycopg.ProgrammingError) and _is_about_conninfo(found):
             # Without its text, which quotes what it was given: a password may be in there.
             raise click.ClickException(
@@ -146,6 +165,13 @@ def _is_about_conninfo(error: BaseException) -> bool:
     """Whether psycopg complains of how to connect; any other complaint of its own is about a statement of ours."""
     frames = (frame for frame, _line_number in traceback.walk_tb(error.__traceback__))
     return any("conninfo" in frame.f_globals["__name__"] for frame in frames)
+
+
+def _code(error: BaseException) -> str:
+    """By which a program tells them apart: the API's own, where it has one."""
+    if isinstance(error, OpenDeskError):
+        return error.code
+    return "DATABASE" if isinstance(error, psycopg.Error | EmbeddedError | MigrationError) else FAILED
 
 
 def _line(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from attrs import evolve
 import click
 
+from opendesk.cli import completing
 from opendesk.cli.common import TEXT, load_settings, say, with_connection
 from opendesk.network.events import looking
 from opendesk.network.events.looking import STATES, EventView, State
@@ -34,7 +35,7 @@ def events() -> None:
 
 @events.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only these; failed: dead letters, which may be replayed.")
-@click.option("--router", type=TEXT, help="Only those for this router.")
+@click.option("--router", type=TEXT, shell_complete=completing.routers, help="Only those for this router.")
 @click.option(
     "--limit",
     type=click.IntRange(1, looking.LIST_LIMIT),

@@ -9,8 +9,9 @@ from uuid import UUID
 from attrs import evolve
 import click
 
+from opendesk.cli import completing
 from opendesk.cli.common import TEXT, load_settings, say, with_connection
-from opendesk.network.hotspots.replaying import bring_back
+from opendesk.network.hotspots import replaying
 from opendesk.network.jobs import looking
 from opendesk.network.jobs.shapes import STATES, JobView, State
 from opendesk.postgres.driver import TrioConnection
@@ -31,7 +32,7 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 @jobs.command("list")
 @click.option("--state", type=click.Choice(STATES), help="Only these; dead: what failed for good.")
-@click.option("--lane", type=TEXT, help="Only those of this router.")
+@click.option("--lane", type=TEXT, shell_complete=completing.routers, help="Only those of this router.")
 @click.option(
     "--limit",
     type=click.IntRange(1, looking.LIST_LIMIT),
@@ -90,10 +91,11 @@ def discard(context: click.Context, job: UUID, *, as_json: bool) -> None:
 
 
 async def _replay(conn: TrioConnection, job: UUID) -> bool:
-    async with conn.transaction():
-        if (why := await bring_back(conn, job)) is not None:
-            raise click.ClickException(f"job {job} is not tried again: {why}")
-        return await looking.replay(conn, job)
+    try:
+        await replaying.replay(conn, job)
+    except replaying.NotReplayed as refusal:
+        raise click.ClickException(str(refusal)) from None
+    return True
 
 
 def _change(

@@ -10,6 +10,7 @@ from attrs import evolve, frozen
 import click
 import trio
 
+from opendesk.cli import completing
 from opendesk.cli.common import EXIT_FAILED, TEXT, load_settings, plain_failures, printable, say, with_connection
 from opendesk.network import rekeying, removing
 from opendesk.network.removing import Removed
@@ -31,7 +32,7 @@ from opendesk.web.wire import to_wire
 _MAX_LINE_BYTES: Final = 1024
 _SHA256_HEX_DIGITS: Final = 64
 
-_ID: Final = click.argument("router_id", metavar="ID", type=TEXT)
+_ID: Final = click.argument("router_id", metavar="ID", type=TEXT, shell_complete=completing.routers)
 _AS_JSON: Final = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+import faulthandler
 from functools import partial
+import json
 import os
 import resource
 import sys
@@ -13,7 +15,7 @@ import structlog
 import trio
 
 from opendesk import daemon
-from opendesk.cli.common import plain_failures, read_settings
+from opendesk.cli.common import AS_JSON, plain_failures, read_settings
 from opendesk.ops import collector, logging
 from opendesk.ops.metrics import Metrics
 from opendesk.settings import Settings
@@ -38,22 +40,25 @@ OpenDesk listens at {urls}
 
 
 @click.command()
+@AS_JSON
 @click.pass_context
-def serve(context: click.Context) -> None:
+def serve(context: click.Context, *, as_json: bool) -> None:
     """Run the daemon until SIGTERM or Ctrl-C.
 
-    Without DATABASE_URL it brings its own PostgreSQL, in OPENDESK_DATA_DIR.
+    Without DATABASE_URL it brings its own PostgreSQL, in OPENDESK_DATA_DIR. With --json it says where it listens as one line of JSON, when it is
+    ready; what its log looks like is LOG_FORMAT's to say.
     """
     settings = read_settings(context)
     logs = logging.configure(settings.log_level, settings.log_format)
     for warning in settings.warnings:
         log.warning("settings.doubtful", what=warning)
+    faulthandler.enable()  # where every thread stood, when the watchdog ends it with SIGABRT
     _raise_descriptor_limit()
     collector.look_seldom()
     metrics = Metrics()
-    metrics.watch_dropped_logs(lambda: logs.dropped)
+    metrics.watch_logs(logs)
     with plain_failures(CannotStart, GaveUp):
-        trio.run(_serve, settings, metrics)
+        trio.run(partial(_serve, settings, metrics, as_json=as_json))
 
 
 def _raise_descriptor_limit() -> None:
@@ -64,10 +69,12 @@ def _raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _serve(settings: Settings, metrics: Metrics) -> None:
+async def _serve(settings: Settings, metrics: Metrics, *, as_json: bool) -> None:
     async with trio.open_nursery() as nursery:
         urls = await nursery.start(partial(daemon.run, settings, metrics=metrics))
-        if urls and "JOURNAL_STREAM" not in os.environ:
+        if urls and as_json:
+            _say(json.dumps({"ready": True, "urls": list(urls), "pid": os.getpid()}) + "\n")
+        elif urls and "JOURNAL_STREAM" not in os.environ:
             _say(welcome(urls))
         collector.spare_what_stays()
 

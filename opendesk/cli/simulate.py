@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 import click
 import trio
 
-from opendesk.cli.common import plain_failures
+from opendesk.cli.common import AS_JSON, plain_failures
 from opendesk.settings.routers import NODES_MAX
 from opendesk.simulators.event_backend import ACKS_PATH, EVENTS_PATH, QUEUE_PATH, EventBackend, Redelivery
 from opendesk.simulators.event_server import served
@@ -85,7 +85,10 @@ async def _run(count: int, latency_s: float, dead: float, port: int, version: st
     show_default=True,
     help="How long an event is given again.",
 )
-def backend_command(port: int | None, events: BinaryIO | None, redeliver: str, *, secret_stdin: bool) -> None:
+@AS_JSON
+def backend_command(
+    port: int | None, events: BinaryIO | None, redeliver: str, *, secret_stdin: bool, as_json: bool
+) -> None:
     """Run a backend that has events and takes their ACKs, until stopped, and print the settings for it.
 
     POST /queue takes an event, or an array of them; GET /acks tells which ACKs came.
@@ -100,15 +103,18 @@ def backend_command(port: int | None, events: BinaryIO | None, redeliver: str, *
         except ValueError as error:
             raise click.BadParameter(f"it is no JSON array of events: {error}", param_hint="--events") from None
     with plain_failures():
-        trio.run(_serve_backend, backend, port or 0)
+        trio.run(partial(_serve_backend, backend, port or 0, as_json=as_json))
 
 
-async def _serve_backend(backend: EventBackend, port: int) -> None:
+async def _serve_backend(backend: EventBackend, port: int, *, as_json: bool) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with served(backend, port) as url:
-            click.echo(f"BACKEND_EVENTS_URL={url}{EVENTS_PATH}")
-            click.echo(f"BACKEND_ACK_URL={url}{ACKS_PATH}")
-            click.echo(f"# put events: POST {url}{QUEUE_PATH}")
+            named = {"BACKEND_EVENTS_URL": f"{url}{EVENTS_PATH}", "BACKEND_ACK_URL": f"{url}{ACKS_PATH}"}
+            if as_json:
+                click.echo(json.dumps({**named, "queue": f"{url}{QUEUE_PATH}"}))
+            else:
+                click.echo("".join(f"{name}={value}\n" for name, value in named.items()), nl=False)
+                click.echo(f"# put events: POST {url}{QUEUE_PATH}")
             async for _ in signals:
                 return
 

@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 import click
 import trio
 
-from opendesk.cli.common import TEXT, load_settings, plain_failures, printable, say, with_connection
+from opendesk.cli.common import AS_JSON, TEXT, load_settings, plain_failures, printable, say, with_connection
 from opendesk.cli.tunnel_init import init
 from opendesk.cli.tunnel_pass import apply, plan
 from opendesk.cli.tunnel_rotate import rotate
@@ -67,8 +67,9 @@ def list_(context: click.Context, *, apart_s: float, as_json: bool) -> None:
 
 @tunnel.command()
 @click.argument("device_id", metavar="ID", type=TEXT)
+@AS_JSON
 @click.pass_context
-def script(context: click.Context, device_id: str) -> None:
+def script(context: click.Context, device_id: str, *, as_json: bool) -> None:
     """The console lines that a device's router is to be given. Pasted twice they do no harm; no secret is in them."""
     settings = load_settings(context)
 
@@ -77,7 +78,11 @@ def script(context: click.Context, device_id: str) -> None:
 
     with plain_failures():
         vps = vps_of(settings, trio.run(_own_key, settings))
-    for line in commands(_router_end(with_connection(settings, work), vps, settings.mikrotik_port or API_PORT)):
+    lines = commands(_router_end(with_connection(settings, work), vps, settings.mikrotik_port or API_PORT))
+    if as_json:
+        click.echo(json.dumps({"device": device_id, "lines": list(lines)}, indent=2))
+        return
+    for line in lines:
         click.echo(line)
 
 

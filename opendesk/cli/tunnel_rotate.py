@@ -1,12 +1,13 @@
 """`opendesk tunnel rotate`: a device's next key."""
 
 from functools import partial
+import json
 from typing import Final
 
 import click
 import trio
 
-from opendesk.cli.common import EXIT_FAILED, TEXT, load_settings, say, with_connection
+from opendesk.cli.common import AS_JSON, EXIT_FAILED, TEXT, load_settings, say, wants_json, with_connection
 from opendesk.network.routers.sealing import Sealer
 from opendesk.network.tunnels.keeping.rotation import ROTATION_LASTS_S
 from opendesk.network.tunnels.registry import devices, stored
@@ -31,8 +32,11 @@ _SAY_S: Final = 10.0
     help="Until it is done, so many seconds at most.",
 )
 @click.option("--cancel", is_flag=True, help="The next key goes; the device keeps the present one.")
+@AS_JSON
 @click.pass_context
-def rotate(context: click.Context, device_id: str, public_key: str | None, *, wait_s: int, cancel: bool) -> None:
+def rotate(
+    context: click.Context, device_id: str, public_key: str | None, *, wait_s: int, cancel: bool, as_json: bool
+) -> None:
     """Give a device another public key, without a gap.
 
     The daemon puts the new key beside the old one. Once it has shaken hands it takes over, and the old one goes. If it doesn't within a
@@ -43,18 +47,36 @@ def rotate(context: click.Context, device_id: str, public_key: str | None, *, wa
         raise click.UsageError("it takes a PUBLICKEY, or --cancel")
     if public_key is None:
         _cancel(settings, device_id)
+        if as_json:
+            _tell_json(device_id, None, "cancelled")
         return
     try:
         new = NewDevice(id=device_id, public_key=checked_key(public_key))
     except ValueError as error:
         raise click.UsageError(f"PUBLICKEY {error}") from None
     if with_connection(settings, partial(_begin, new=new, settings=settings)):
-        say(f"device {device_id}: it has this key already")
+        _say_or_json(new, "same", f"device {device_id}: it has this key already")
         return
-    say(f"device {device_id}: the new key is asked for; it takes over once it has shaken hands")
-    if wait_s and not with_connection(settings, partial(_wait, new=new, settings=settings, wait_s=wait_s)):
+    if not as_json:
+        say(f"device {device_id}: the new key is asked for; it takes over once it has shaken hands")
+    is_done = bool(wait_s) and with_connection(settings, partial(_wait, new=new, settings=settings, wait_s=wait_s))
+    if as_json:
+        _tell_json(device_id, new.public_key, "done" if is_done else "rotating")
+    if wait_s and not is_done:
         say(f"not done after {wait_s} s; it goes on: look with `opendesk tunnel list`", err=True)
         context.exit(EXIT_FAILED)
+
+
+def _say_or_json(new: NewDevice, state: str, line: str) -> None:
+    if wants_json():
+        _tell_json(new.id, new.public_key, state)
+    else:
+        say(line)
+
+
+def _tell_json(device_id: str | None, public_key: str | None, state: str) -> None:
+    """`state`: same, rotating, done or cancelled."""
+    click.echo(json.dumps({"device": device_id, "nextPublicKey": public_key, "state": state}))
 
 
 def _cancel(settings: Settings, device_id: str) -> None:
@@ -64,7 +86,8 @@ def _cancel(settings: Settings, device_id: str) -> None:
 
     if not with_connection(settings, work):
         raise click.ClickException(f"device {device_id} has no next key")
-    say(f"device {device_id}: the next key goes")
+    if not wants_json():
+        say(f"device {device_id}: the next key goes")
 
 
 async def _begin(conn: TrioConnection, *, new: NewDevice, settings: Settings) -> bool:
@@ -94,7 +117,8 @@ async def _wait(conn: TrioConnection, *, new: NewDevice, settings: Settings, wai
         assert new.id is not None
         found = await devices.get(conn, new.id, dry_run=settings.relay_dry_run)
         if found.public_key == new.public_key:
-            say(f"device {new.id}: done")
+            if not wants_json():
+                say(f"device {new.id}: done")
             return True
         if found.next_public_key != new.public_key:
             raise click.ClickException(f"device {new.id}: the new key was taken back, or another was asked for")

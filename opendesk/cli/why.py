@@ -3,37 +3,21 @@
 import json
 import sys
 from typing import Any, Final
-from uuid import UUID
 
-from attrs import evolve, frozen
+from attrs import evolve
 import click
 from rich.console import Console
 
 from opendesk.cli.common import TEXT, load_settings, with_connection
 from opendesk.cli.events import wire_of
-from opendesk.cli.why_lines import chain_trees, cut_lines
-from opendesk.cli.why_session import session_tree
-from opendesk.network.events import chain as chains
-from opendesk.network.events.chain import Chain
-from opendesk.postgres.driver import TrioConnection
-from opendesk.rental.sessions import story as stories
-from opendesk.rental.sessions.story import Story
+from opendesk.cli.why_lines import shown
+from opendesk.console.story import Found, find
 from opendesk.web.wire import to_wire
 
 # Where nobody looks at a screen, lines stay whole enough to search.
 FILE_WIDTH: Final = 400
 # What may be asked for: the longest is an eventId in UTF-8, and some to see that it is too long.
 MAX_WORD_BYTES: Final = 4_096
-
-
-@frozen
-class Found:
-    chain: Chain
-    story: Story | None
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        return self.chain.found_as if self.story is None else (*self.chain.found_as, "sessionId")
 
 
 @click.command()
@@ -46,12 +30,8 @@ def why(context: click.Context, word: str, *, as_json: bool) -> None:
     With - it is the first line of standard input, where nobody else on this machine can read it: a deviceToken is a secret.
     """
     wanted = _from_input() if word == "-" else word
-
-    async def work(conn: TrioConnection) -> Found:
-        return Found(await chains.find(conn, wanted), await _story(conn, wanted))
-
-    found = with_connection(load_settings(context), work)
-    if found.chain.is_empty and found.story is None:
+    found = with_connection(load_settings(context), lambda conn: find(conn, wanted))
+    if found.is_empty:
         # Without the word: it may be a token.
         raise click.ClickException(
             "nothing is known of this: it is no eventId, pedidoId, deviceToken, sessionId or job here"
@@ -60,12 +40,8 @@ def why(context: click.Context, word: str, *, as_json: bool) -> None:
         click.echo(json.dumps(_wire(found), indent=2))
         return
     console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH, highlight=False)
-    if found.story is not None:
-        console.print(session_tree(found.story))
-    for tree in chain_trees(found.chain):
-        console.print(tree)
-    for line in cut_lines(found.chain):
-        console.print(line)
+    for tree in found.told():
+        console.print(shown(tree))
 
 
 def _from_input() -> str:
@@ -76,14 +52,6 @@ def _from_input() -> str:
         return line.decode()
     except UnicodeDecodeError:
         raise click.UsageError("the first line of standard input is not UTF-8") from None
-
-
-async def _story(conn: TrioConnection, word: str) -> Story | None:
-    try:
-        session_id = UUID(word)
-    except ValueError:
-        return None
-    return await stories.find(conn, session_id)
 
 
 def _wire(found: Found) -> dict[str, Any]:

@@ -1,233 +1,29 @@
-"""A chain, told to somebody who asks why: each event with the job that does it and its ACKs, each grant with its end."""
+"""A story as a tree on a terminal."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 from rich.text import Text
 from rich.tree import Tree
 
 from opendesk.cli.common import printable
-from opendesk.network.events.acks import ACK_EVENT
-from opendesk.network.events.chain import Chain, GrantView, RouterView
-from opendesk.network.events.looking import EventView
-from opendesk.network.hotspots.work import Kind, end_key
-from opendesk.network.jobs import JobView
-from opendesk.network.routers.lanes import router_of
-from opendesk.web.wire import rfc3339
+from opendesk.console.told import Told, Tone
 
-_STYLES: Final = {"done": "green", "failed": "red", "refused": "yellow", "waiting": "cyan"}
-_ENDED: Final = {
-    "revoked": "revoked",
-    "moved": "moved on with its device",
-    "expired": "its time was over",
-    "removed": "its router was removed",
-    "released": "the trial gave way to a paid order",
-    "failed": "its way could not be opened",
-}
-# A job's end and what it says of its event are one statement's.
-_ONE_TIME: Final = timedelta(seconds=1)
+_STYLES: Final[dict[Tone, str]] = {"": "", "good": "green", "bad": "red", "warn": "yellow", "wait": "cyan"}
 
 
-def when(moment: datetime | None) -> str:
-    return "-" if moment is None else rfc3339(moment)
-
-
-def leaf(tree: Tree, line: str, style: str = "") -> None:
-    branch(tree, line, style)
-
-
-def branch(tree: Tree, line: str, style: str = "") -> Tree:
+def shown(told: Told) -> Tree | Text:
     """As Text, for which "[::1]" is no markup; and nobody's words move the cursor."""
-    return tree.add(Text(printable(line), style=style))
-
-
-def chain_trees(chain: Chain) -> Iterator[Tree]:
-    if chain.device is not None:
-        yield _device_tree(chain)
-    told = set()
-    for event in chain.events:
-        mine = [job for job in chain.jobs if job.id == event.job_id or _is_ack_of(job, event)]
-        told |= {job.id for job in mine}
-        yield _event_tree(event, mine, chain)
-    for job in chain.jobs:
-        if job.id not in told and job.type not in {Kind.END, ACK_EVENT}:
-            told.add(job.id)
-            yield _job_tree(Tree(Text(printable(_job_title(job)), style="bold")), job, chain)
-    for grant in chain.grants:
-        ends = [job for job in chain.jobs if job.key == end_key(grant.id)]
-        told |= {job.id for job in ends}
-        yield _grant_tree(grant, ends, chain)
-    for job in chain.jobs:  # whose grant or event is no longer there
-        if job.id not in told:
-            yield _job_tree(Tree(Text(printable(_job_title(job)), style="bold")), job, chain)
-
-
-def cut_lines(chain: Chain) -> list[str]:
-    return [f"… there are more {kind} than are told here" for kind in chain.cut]
-
-
-def _device_tree(chain: Chain) -> Tree:
-    device = chain.device
-    assert device is not None
-    tree = Tree(Text(f"device {device.mac} {device.ip} on {printable(device.router_id)}", style="bold"))
-    leaf(tree, f"first seen {when(device.created_at)}, last {when(device.seen_at)}")
-    for ip, mac in device.addresses:
-        leaf(tree, f"was at {ip} {mac}")
+    if not told.under:
+        return _text(told)
+    tree = Tree(Text(printable(told.text), style=f"bold {_STYLES[told.tone]}".strip()))
+    _grow(tree, told)
     return tree
 
 
-# ---- events
+def _grow(tree: Tree, told: Told) -> None:
+    for line in told.under:
+        _grow(tree.add(_text(line)), line)
 
 
-def _event_tree(event: EventView, jobs: Sequence[JobView], chain: Chain) -> Tree:
-    who = event.name or f"with the hash {event.id_hash}"
-    pretended = " (dry run)" if event.dry_run else ""
-    tree = Tree(Text(printable(f"event {who}: {event.state}{pretended}"), style=f"bold {_STYLES[event.state]}"))
-    if event.details_gone:
-        leaf(tree, "its details have been deleted by age (EVENTS_RETENTION_DAYS); it never runs again")
-    else:
-        order = "" if event.pedido_id is None else f", order {event.pedido_id}"
-        leaf(
-            tree,
-            f"{event.type or 'of no type'}: device {event.mac or '-'} {event.ip or '-'} on router {event.router_id or '-'}{order}",
-        )
-    leaf(tree, f"received {when(event.received_at)}" + ("" if event.source is None else f" from the {event.source}"))
-    if event.validated_at is not None:
-        leaf(tree, f"validated {when(event.validated_at)}")
-    if event.routed_at is not None:
-        leaf(tree, f"router checked {when(event.routed_at)}: it is known")
-    for job in jobs:
-        if job.type != ACK_EVENT:
-            _job_tree(branch(tree, _job_title(job)), job, chain)
-    if event.job_id is not None and not any(job.id == event.job_id for job in jobs):
-        leaf(tree, f"job {event.job_id}: deleted by age")
-    leaf(tree, _decision(event), _STYLES[event.state])
-    _tell_ack(tree, event, [job for job in jobs if job.type == ACK_EVENT], chain)
-    return tree
-
-
-def _decision(event: EventView) -> str:
-    if event.ok is None:
-        return "executed: not yet"
-    error = event.result.get("error") if isinstance(event.result, dict) else None
-    how = "done" if event.ok else event.state
-    return f"executed {when(event.executed_at)}: " + "; ".join(str(part) for part in (how, event.reason, error) if part)
-
-
-def _tell_ack(tree: Tree, event: EventView, acks: Sequence[JobView], chain: Chain) -> None:
-    if event.acked_at is not None:
-        before = min(
-            (job.finished_at for job in acks if job.state == "done" and job.finished_at), default=event.acked_at
-        )
-        first = f", the first time {when(before)}" if before < event.acked_at - _ONE_TIME else ""
-        acked = branch(tree, f"acked {when(event.acked_at)}: the backend took it{first}", "green")
-    elif not acks:
-        wants = event.wants_ack and not event.details_gone
-        leaf(tree, "acked: when it is decided" if wants and event.ok is None else "acked: no ACK is waiting")
-        return
-    else:
-        acked = branch(tree, "acked: not yet", "yellow")
-    for job in acks:
-        _job_tree(branch(acked, _job_title(job)), job, chain)
-
-
-def _is_ack_of(job: JobView, event: EventView) -> bool:
-    return job.type == ACK_EVENT and job.key == event.id_hash and job.lane.startswith("/") != event.dry_run
-
-
-# ---- jobs
-
-
-def _job_title(job: JobView) -> str:
-    tried = f"{job.outcomes} tries ended" if job.outcomes != 1 else "1 try ended"
-    return f"job {job.id} {job.type} on {router_of(job.lane)}: {job.state}, {tried}"
-
-
-def _job_tree(tree: Tree, job: JobView, chain: Chain) -> Tree:
-    leaf(tree, f"added {when(job.created_at)}" + ("" if job.finished_at is None else f", over {when(job.finished_at)}"))
-    if job.state in {"due", "running"}:
-        leaf(tree, waiting_for(job, chain), "cyan")
-    if job.last_error is not None:
-        leaf(tree, f"last error: {job.last_error}", "red" if job.state == "dead" else "yellow")
-    if isinstance(job.result, dict):
-        _tell_result(tree, job.result)
-    if job.state == "dead":
-        leaf(tree, f"it can be tried again: opendesk jobs replay {job.id}")
-    return tree
-
-
-def _tell_result(tree: Tree, result: Mapping[str, Any]) -> None:
-    facts = {name: value for name, value in result.items() if name != "steps"}
-    if facts:
-        leaf(tree, "result: " + ", ".join(f"{name} {'-' if value is None else value}" for name, value in facts.items()))
-    steps = result.get("steps")
-    if not isinstance(steps, list):
-        return
-    commands = branch(tree, f"commands: {len(steps)}" if steps else "commands: none, the router held it already")
-    for step in steps:
-        leaf(commands, _step(step))
-
-
-def _step(step: Mapping[str, Any]) -> str:
-    row = f" {step['row']}" if step.get("row") else ""
-    attributes = "".join(f" {name}={value}" for name, value in (step.get("attributes") or {}).items())
-    return f"{step.get('menu')} {step.get('verb')}{row}{attributes} ({step.get('why')})"
-
-
-def waiting_for(job: JobView, chain: Chain) -> str:
-    """What has to happen before it is tried."""
-    if job.state == "running":
-        return "a daemon is at it now"
-    earlier = [
-        other.id
-        for other in chain.jobs
-        if (other.lane, other.key) == (job.lane, job.key) and other.id < job.id and other.state in {"due", "running"}
-    ]
-    if earlier:
-        return f"waits for job {earlier[0]}, which came before it"
-    router = next((router for router in chain.routers if router.router_id == router_of(job.lane)), None)
-    if job.type != ACK_EVENT and (held_up := _held_up(router)) is not None:
-        return held_up
-    if job.run_at > chain.now:
-        return f"waits for its time, {when(job.run_at)}"
-    return "waits for a daemon that sends ACKs (BACKEND_ACK_URL)" if job.type == ACK_EVENT else "waits for its turn"
-
-
-def _held_up(router: RouterView | None) -> str | None:
-    if router is None or not router.is_driven:
-        return "waits for a daemon that drives its router"
-    if router.open_until is None:
-        return None
-    error = "" if router.last_error is None else f" ({router.last_error}, {when(router.last_error_at)})"
-    return f"waits for its router, whose circuit is open until a probe goes well, next {when(router.open_until)}{error}"
-
-
-# ---- grants
-
-
-def _grant_tree(grant: GrantView, ends: Sequence[JobView], chain: Chain) -> Tree:
-    kind = "trial" if grant.trial else "grant"
-    state = "live" if grant.ended_at is None else "over"
-    pretended = " (dry run)" if grant.dry_run else ""
-    title = f"{kind} of order {grant.pedido_id} for {grant.mac} {grant.ip} on {grant.router_id}: {state}{pretended}"
-    tree = Tree(Text(printable(title), style="bold"))
-    time = "until it is revoked" if grant.duration_s is None else f"for {grant.duration_s} s"
-    leaf(tree, f"given {when(grant.created_at)}, {time}")
-    if grant.begun_at is not None:
-        leaf(tree, f"its time began {when(grant.begun_at)}, until {when(grant.until)}")
-    elif grant.duration_s is not None and grant.ended_at is None:
-        leaf(tree, "its time hasn't begun: the router doesn't hold it yet", "cyan")
-    if grant.opening_at is not None:
-        leaf(tree, f"opening sent {when(grant.opening_at)}")
-    leaf(
-        tree,
-        "never seen on the router"
-        if grant.observed_at is None
-        else f"first seen on the router {when(grant.observed_at)}",
-    )
-    if grant.ended_at is not None:
-        leaf(tree, f"ended {when(grant.ended_at)}: {_ENDED.get(grant.end_reason or '', grant.end_reason)}")
-    for job in ends:
-        _job_tree(branch(tree, f"its end: {_job_title(job)}"), job, chain)
-    return tree
+def _text(told: Told) -> Text:
+    return Text(printable(told.text), style=_STYLES[told.tone])

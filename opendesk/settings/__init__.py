@@ -3,7 +3,7 @@
 `table.py` declares each once; the loader, `opendesk settings` and docs/settings.md all read that.
 """
 
-from opendesk.settings.load import SettingsError, load
+from opendesk.settings.load import SettingsError, load, load_with_faults
 from opendesk.settings.routers import RouterNode
 from opendesk.settings.secret import Secret, any_matches
 from opendesk.settings.show import Row, describe, markdown
@@ -19,5 +19,6 @@ __all__ = [
     "any_matches",
     "describe",
     "load",
+    "load_with_faults",
     "markdown",
 ]

@@ -29,6 +29,14 @@ class SettingsError(Exception):
 
 def load(environ: Mapping[str, str], *, env_file: Path | None = None) -> Settings:
     """Read all settings. Raises `SettingsError` with every fault there is."""
+    settings, faults = load_with_faults(environ, env_file=env_file)
+    if faults:
+        raise SettingsError(faults, settings.warnings)
+    return settings
+
+
+def load_with_faults(environ: Mapping[str, str], *, env_file: Path | None = None) -> tuple[Settings, tuple[str, ...]]:
+    """The same for who looks at what is wrong: a faulty setting has its default, and nobody serves with that."""
     found = gather(environ, env_file, names=[declared.name for declared in DECLARED], secrets=SECRET_NAMES)
     values, faulty = _parsed(found)
     settings = Settings(**values, sources={name: given.source for name, given in found.given.items()})
@@ -36,9 +44,7 @@ def load(environ: Mapping[str, str], *, env_file: Path | None = None) -> Setting
     settings = _followed(settings)
     between = [text for names, text in _faults_between(settings) if faulty.isdisjoint(names)]
     warnings = (*found.warnings, *_doubts(settings))
-    if faults := (*found.faults, *data_dir_fault, *between):
-        raise SettingsError(faults, warnings)
-    return evolve(settings, warnings=warnings)
+    return evolve(settings, warnings=warnings), (*found.faults, *data_dir_fault, *between)
 
 
 def _parsed(found: Gathered) -> tuple[dict[str, Any], set[str]]:
