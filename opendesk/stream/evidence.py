@@ -10,6 +10,7 @@ import trio
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.stream.presence import Presence, Presences
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -40,6 +41,7 @@ _FORGET: Final = """
 async def record_presence(pool: Pool, node: UUID, presences: Presences) -> None:
     """A service of the daemon, whose id `node` is."""
     while True:
+        alive(wait_s=EVERY_S)
         await trio.sleep(EVERY_S)
         due = [(session, presence) for session, presence in presences.known(trio.current_time()) if _is_due(presence)]
         if due:

@@ -26,6 +26,7 @@ from opendesk.stream.reactor import Reactor, reactor
 from opendesk.stream.room import POLICY_VIOLATION, Room, RoomLimits
 from opendesk.stream.tokens import Role, read_token
 from opendesk.stream.wire import BUFFER_BYTES, MORSEL_BYTES, Gone, Wire, wire_of
+from opendesk.supervise import alive
 from opendesk.web.http.door import Upgrade
 from opendesk.web.http.websocket import websocket_key
 from opendesk.web.wire import dump_json
@@ -251,6 +252,7 @@ class Relay:
     async def keep_alive(self) -> None:
         """Ping who is silent, and give up who stays so."""
         while True:
+            alive(wait_s=_ROUND_S)
             await trio.sleep(_ROUND_S)
             now_s = trio.current_time()
             for room in list(self.rooms.values()):

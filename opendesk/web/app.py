@@ -5,7 +5,7 @@ import re
 from typing import Any, Final
 
 from attrs import define
-from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
+from hypercorn.typing import ASGIFramework, ASGIReceiveCallable, ASGISendCallable, Scope
 import quart
 from quart.globals import request_ctx
 from werkzeug import exceptions
@@ -19,6 +19,9 @@ from opendesk.web.problems import FIXED_HEADERS
 from opendesk.web.quart import LeanQuartTrio
 from opendesk.web.responder import MethodNotAllowed, Responder, unknown_path
 
+# People's pages, which are no calls: they have errors, headers and log-ins of their own.
+CONSOLE: Final = "/console"
+
 # The contract's; our server refuses longer ones before this, other servers may not.
 MAX_BODY: Final = 1024 * 1024
 
@@ -30,6 +33,7 @@ class Application:
     _quart: LeanQuartTrio
     _responder: Responder
     _hot: tuple[tuple[str, re.Pattern[str], Endpoint], ...]
+    _console: ASGIFramework | None = None
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         if scope["type"] == "http" and scope["method"] == "POST" and WHOLE_BODY in scope["extensions"]:
@@ -38,6 +42,9 @@ class Application:
                 if match is not None and method == scope["method"]:
                     await self._answer_hot(endpoint, match.groupdict(), scope, receive, send)
                     return
+        if self._console is not None and scope["type"] == "http" and _is_of_console(scope["path"]):
+            await self._console(scope, receive, send)
+            return
         await self._quart(scope, receive, send)
 
     async def _answer_hot(
@@ -51,11 +58,17 @@ class Application:
         await send({"type": "http.response.body", "body": reply.body, "more_body": False})
 
 
-def make_app(endpoints: tuple[Endpoint, ...], responder: Responder) -> Application:
+def _is_of_console(path: str) -> bool:
+    return path == CONSOLE or path.startswith(f"{CONSOLE}/")
+
+
+def make_app(
+    endpoints: tuple[Endpoint, ...], responder: Responder, console: ASGIFramework | None = None
+) -> Application:
     app = LeanQuartTrio("opendesk")
     add_routes(app, endpoints, responder)
     hot = tuple((e.method, pattern(e.path), e) for e in endpoints if e.hot)
-    return Application(app, responder, hot)
+    return Application(app, responder, hot, console)
 
 
 def add_routes(app: quart.Quart, endpoints: tuple[Endpoint, ...], responder: Responder) -> None:

@@ -4,6 +4,7 @@ Nobody reads while the app works: a client that hangs up is noticed when its ans
 See docs/decisions/0003-http-server.md.
 """
 
+import math
 import re
 from typing import Final
 
@@ -12,7 +13,7 @@ import structlog
 import trio
 
 from opendesk.errors import NotFound, OpenDeskError, Overloaded
-from opendesk.web.http.door import Door, Headers, Upgrade
+from opendesk.web.http.door import FIRST_WORD_S, Door, Headers, Upgrade
 from opendesk.web.http.exchange import WHOLE_BODY, Exchange
 from opendesk.web.http.request import Head, RequestReader, RequestTimeout
 from opendesk.web.http.response import CONTINUE, ResponseWriter
@@ -42,10 +43,19 @@ class Connection:
         self._head: Head | None = None
         self._id: str | None = None
         self._served = 0
+        self._opened_s = trio.current_time()
 
     @property
     def begun(self) -> bool:
         return self._reader.begun
+
+    @property
+    def welcome_until_s(self) -> float:
+        return -math.inf if self._served else self._opened_s + FIRST_WORD_S
+
+    @property
+    def _is_sent_away(self) -> bool:
+        return self._door.draining and not self.begun and trio.current_time() >= self.welcome_until_s
 
     async def serve(self) -> None:
         """Raise what nobody expected. The stream is the caller's to close."""
@@ -88,7 +98,7 @@ class Connection:
         return self._door.origin_headers(None if origin is None else origin.decode("latin-1"))
 
     async def _handshake(self) -> bool:
-        if self._door.draining:
+        if self._is_sent_away:
             return False
         with trio.move_on_after(self._limits.handshake_s) as scope:
             self._door.waiting[self] = scope
@@ -129,7 +139,7 @@ class Connection:
         if head is not None:
             await trio.lowlevel.checkpoint()  # it came together with its predecessor: let others in between
             return head
-        if self._door.draining and not self.begun:
+        if self._is_sent_away:
             return None
         return await self._await_head()
 
@@ -137,6 +147,8 @@ class Connection:
         limits, door = self._limits, self._door
         wait_s = limits.head_s if self.begun else limits.idle_s if self._served else limits.silence_s
         with trio.move_on_after(wait_s) as scope:
+            if door.draining and not self.begun:
+                scope.deadline = min(scope.deadline, self.welcome_until_s)
             door.waiting[self] = scope
             try:
                 while data := await self._transport.receive():

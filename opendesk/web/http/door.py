@@ -1,7 +1,7 @@
 """What all connections of one server share: the app, the limits, who is waiting, and whether it is closing time."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
 from wsgiref.handlers import format_date_time
 
 from attrs import define, field
@@ -15,6 +15,10 @@ from opendesk.web.http.transport import Address, Stream
 from opendesk.web.seldom import Seldom
 
 log = structlog.get_logger()
+
+# Who has just connected at closing time is about to ask: cut off, their call would be lost, though the next daemon is nearly there. Whoever
+# has been silent for longer has nothing to lose.
+FIRST_WORD_S: Final = 1.0
 
 
 @define
@@ -35,10 +39,13 @@ TakeOver = Callable[[Upgrade], Awaitable[bool]]
 
 
 class Waiting(Protocol):
-    """A connection that waits for a request; `begun` when a part of one is there."""
+    """A connection that waits for a request; `begun` when a part of one is there. At closing time it waits until `welcome_until_s`."""
 
     @property
     def begun(self) -> bool: ...
+
+    @property
+    def welcome_until_s(self) -> float: ...
 
 
 @define(eq=False)
@@ -64,7 +71,7 @@ class Door:
         self.draining = True
         for connection, scope in self.waiting.items():
             if not connection.begun:
-                scope.cancel()
+                scope.deadline = min(scope.deadline, connection.welcome_until_s)
 
     def make_room(self) -> bool:
         """End the longest wait. False if everyone is being served."""

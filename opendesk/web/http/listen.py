@@ -122,6 +122,9 @@ def _passed(bind: str) -> socket.socket:
         sock = opened.enter_context(socket.socket(fileno=int(number)))
         if sock.type != socket.SOCK_STREAM:
             raise ValueError(f"{bind} is not a stream socket")
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):  # with systemd's Backlog=
+            opened.pop_all()
+            return sock
         return _listening(sock, opened)
 
 

@@ -1,0 +1,62 @@
+"""The proof of the books, made now and then while somebody watches: it reads everything, so it isn't made for each page."""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from attrs import define, evolve, field
+import structlog
+import trio
+
+from opendesk.console.sections.ledger import LedgerFacts
+from opendesk.postgres.errors import AWAY
+from opendesk.postgres.pool import Pool
+from opendesk.rental import ledger
+
+log = structlog.get_logger()
+
+# A minute's work of a large ledger is a fifth of that.
+PERIOD_S: Final = 300.0
+# A ledger that takes longer is proven by `opendesk ledger verify`, at night.
+LIMIT_S: Final = 30.0
+# After one that came to nothing.
+AGAIN_S: Final = 30.0
+
+
+@define(eq=False)
+class Proving:
+    """`tick` is called while somebody watches; one proof at a time."""
+
+    _pool: Pool
+    _now: Callable[[], datetime]
+    facts: LedgerFacts = field(factory=LedgerFacts, init=False)
+    _due_s: float = field(default=float("-inf"), init=False)
+
+    @property
+    def is_due(self) -> bool:
+        return not self.facts.is_checking and trio.current_time() >= self._due_s
+
+    async def prove(self) -> None:
+        self.facts = evolve(self.facts, is_checking=True)
+        fault: str | None = "the last proof was broken off"
+        try:
+            fault = await self._prove()
+        finally:
+            self.facts = evolve(self.facts, fault=fault, is_checking=False)
+            self._due_s = trio.current_time() + (PERIOD_S if fault is None else AGAIN_S)
+
+    async def _prove(self) -> str | None:
+        try:
+            with trio.fail_after(LIMIT_S):
+                async with self._pool.connection() as conn:
+                    found = await ledger.verify(conn)
+        except trio.TooSlowError:
+            self._due_s = trio.current_time() + PERIOD_S
+            return f"the proof takes longer than {LIMIT_S:.0f} s: opendesk ledger verify makes it"
+        except AWAY as error:
+            log.debug("console.not_proven", error=repr(error))
+            return "the database is away"
+        self.facts = evolve(self.facts, found=found, checked_at=self._now())
+        if not found.ok:
+            log.error("ledger.wrong", faults=sum(check.faults for check in found.checks))
+        return None

@@ -1,0 +1,137 @@
+"""Sessions and money today, hosts and their PCs."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from attrs import frozen
+
+from opendesk.console.shapes import Figure, Plot, Row, Section, State, Table
+from opendesk.console.texts import NOTHING, clock, cut, money, number
+from opendesk.rental.glance import COUNT_AT_MOST, Ended, HostSeen, Live, LiveSession, Places
+
+SESSIONS_SHOWN: Final = 200
+HOSTS_SHOWN: Final = 100
+
+_POOR_RELIABILITY: Final = 70
+
+
+@frozen(kw_only=True)
+class RentalFacts:
+    """None is what nobody knows yet."""
+
+    live: Live | None = None
+    sessions: Sequence[LiveSession] = ()
+    ended: Mapping[str, Ended] | None = None
+    places: Places | None = None
+    hosts: Sequence[HostSeen] = ()
+
+
+def rental(facts: RentalFacts, plot: Plot, currency: str, now: datetime) -> Section:
+    figures = (*_sessions(facts), *_money(facts.ended, currency), *_places(facts.places))
+    tables = (_session_table(facts, currency, now), _host_table(facts, now))
+    return Section("rental", "Rental", figures, (plot,), tables)
+
+
+def _sessions(facts: RentalFacts) -> tuple[Figure, ...]:
+    live, ended = facts.live, facts.ended
+    over = None if ended is None else sum(one.sessions for one in ended.values())
+    timed_out = 0 if ended is None else sum(one.sessions for why, one in ended.items() if why == "HOST_TIMEOUT")
+    reasons = {} if ended is None else {why: one.sessions for why, one in sorted(ended.items())}
+    return (
+        Figure("live", "Sessions live", number(live.active if live else None, most=COUNT_AT_MOST)),
+        Figure("pending", "Waiting to start", number(live.pending if live else None, most=COUNT_AT_MOST)),
+        Figure(
+            "ended",
+            "Ended today (UTC)",
+            number(over),
+            State.WARN if timed_out else State.OK,
+            ", ".join(f"{_words(why)} {count}" for why, count in reasons.items()),
+        ),
+    )
+
+
+def _money(ended: Mapping[str, Ended] | None, currency: str) -> tuple[Figure, ...]:
+    parts = (
+        ("host_payout", "Paid to hosts today"),
+        ("platform_fee", "Fees today"),
+        ("retained", "Retained today"),
+        ("client_credit", "Back to clients today"),
+    )
+    return tuple(
+        Figure(key, label, NOTHING if ended is None else money(sum(getattr(e, key) for e in ended.values()), currency))
+        for key, label in parts
+    )
+
+
+def _places(places: Places | None) -> tuple[Figure, ...]:
+    if places is None:
+        return (Figure("hosts", "Hosts online", NOTHING), Figure("pcs", "PCs online", NOTHING))
+    return (
+        Figure("hosts", "Hosts online", number(places.hosts_online), note=f"of {number(places.hosts)}"),
+        Figure(
+            "pcs",
+            "PCs online",
+            number(places.online + places.busy),
+            note=f"{number(places.busy)} busy, of {number(places.pcs)}",
+        ),
+    )
+
+
+def _session_table(facts: RentalFacts, currency: str, now: datetime) -> Table:
+    shown = facts.sessions[:SESSIONS_SHOWN]
+    live = 0 if facts.live is None else facts.live.active + facts.live.pending
+    return Table(
+        "sessions",
+        "Live sessions",
+        ("Session", "State", "PC", "Host", "Client", "Began", "Ends", "Minutes", "Price", "Stream"),
+        tuple(_session(one, currency, now) for one in shown),
+        "No session is live.",
+        max(0, live - len(shown)),
+    )
+
+
+def _session(one: LiveSession, currency: str, now: datetime) -> Row:
+    cells = (
+        str(one.id),
+        "overdue" if one.is_overdue else _words(one.status),
+        cut(one.pc),
+        cut(one.host),
+        cut(one.client),
+        clock(one.start_at, now),
+        clock(one.end_at, now),
+        number(one.minutes_purchased),
+        money(one.price_total, currency),
+        "relay" if one.by_relay else "direct",
+    )
+    state = State.WARN if one.is_overdue else State.OK if one.status == "ACTIVE" else State.QUIET
+    return Row(str(one.id), cells, state, why=str(one.id))
+
+
+def _host_table(facts: RentalFacts, now: datetime) -> Table:
+    shown = facts.hosts[:HOSTS_SHOWN]
+    return Table(
+        "hosts",
+        "Hosts",
+        ("Host", "State", "PCs", "Live", "Reliability", "Completed", "Dropped", "Last heard"),
+        tuple(_host(one, now) for one in shown),
+        "No host was ever heard of.",
+        max(0, (facts.places.hosts if facts.places else 0) - len(shown)),
+    )
+
+
+def _host(one: HostSeen, now: datetime) -> Row:
+    if not one.is_fresh:
+        state, word = (State.BAD, "silent") if one.live else (State.QUIET, "offline")
+    else:
+        state, word = (State.WARN if one.reliability < _POOR_RELIABILITY else State.OK), "online"
+    # To the minute: hosts beat every few seconds, and a table isn't to change with each of them.
+    heard = "now" if one.is_fresh else clock(one.seen_at, now)
+    cells = (
+        cut(one.name), word, number(one.pcs), number(one.live), number(one.reliability), number(one.completed), number(one.dropped), heard,
+    )  # fmt: skip
+    return Row(str(one.id), cells, state)
+
+
+def _words(code: str) -> str:
+    return code.replace("_", " ").lower()

@@ -1,0 +1,24 @@
+"""What the tests of the console share."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from tests.console.board_site import BoardSite, serving_board
+from tests.console.chromium import Chromium, chromium_running
+from tests.system.conftest import folder, start
+
+# Fixtures: what starts daemons in processes of their own.
+__all__ = ["folder", "start"]
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    with chromium_running() as running:
+        yield running
+
+
+@pytest.fixture
+async def board(conninfo: str) -> AsyncIterator[BoardSite]:
+    async with serving_board(conninfo) as site:
+        yield site
