@@ -11,19 +11,28 @@ import trio
 
 from opendesk import database
 from opendesk.ops import systemd
+from opendesk.ops.machine import MachineFigures
 from opendesk.ops.metrics import Metrics, PoolNumbers
+from opendesk.ops.standing import Counted
+from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.identity import DatabaseExchanged, SameDatabase
 from opendesk.postgres.pool import Pool
+from opendesk.rental.figures import RentalFigures
+from opendesk.rental.proving import keep_proving
 from opendesk.rental.timers import retention
 from opendesk.settings import Settings
 from opendesk.stream.evidence import record_presence
 from opendesk.stream.follow import follow_sessions
-from opendesk.supervise import every, keep_running, lag_canary
+from opendesk.supervise import LifeSigns, keep_running, lag_canary
+from opendesk.telling import Telling
 from opendesk.web.http.certificate import Certificate
 from opendesk.web.http.listen import Listener, listen
 from opendesk.web.http.server import serve_http
 from opendesk.wiring import CannotStart, Services, wire
 
 log = structlog.get_logger()
+
+Service = Callable[[], Awaitable[None]]
 
 # The loop is meant to wake within milliseconds; a quarter of a second is what callers begin to feel.
 LAG_PERIOD_S = 1.0
@@ -48,41 +57,49 @@ async def run(
     Starts with the URLs it listens at; with none, if it was told to stop before it served.
     """
     metrics = metrics or Metrics()
-    stop = Stop()
+    stop, same, telling = Stop(), SameDatabase(), Telling(environ, settings.shutdown_grace_ms / 1000)
     async with trio.open_nursery() as signals:
         certificate = _certificate(settings)
-        await signals.start(_obey_signals, stop, certificate, environ)
+        await signals.start(_obey_signals, stop, certificate, telling)
+        signals.start_soon(telling.ask_for_time)
         with stop.starting:
             async with database.serving_database(settings) as conninfo:
+                telling.starts("migrating")
                 await _bring_up_to_date(conninfo)
                 async with (
-                    database.open_pool(conninfo, settings) as pool,
-                    database.open_pool(conninfo, settings, size=database.UPKEEP_CONNECTIONS) as upkeep,
+                    database.open_pool(conninfo, settings, same=same) as pool,
+                    database.open_pool(conninfo, settings, size=database.UPKEEP_CONNECTIONS, same=same) as upkeep,
                     database.open_pool(
-                        conninfo, settings, size=database.JOBS_CONNECTIONS, max_waiting=database.JOBS_WAITING
+                        conninfo, settings, size=database.JOBS_CONNECTIONS, max_waiting=database.JOBS_WAITING, same=same
                     ) as jobs,
                     trio.open_nursery() as routers,
                 ):
                     pools = (pool, upkeep, jobs)
                     metrics.watch_pool(partial(_numbers, pools))
+                    metrics.registry.register(_machine(settings, certificate))
                     signals.start_soon(_wait_no_longer, stop, pools, settings)
-                    listen = partial(database.connect, conninfo)
+                    signals.start_soon(_end_when_exchanged, same, stop, environ)
+                    listen = partial(database.connect, conninfo, same=same)
                     ready = partial(_parts, upkeep, stop)
                     services = await wire(settings, pool, upkeep, jobs, metrics, listen=listen, ready=ready)
-                    _keep(routers, {"routers": services.network.fleet.run}, metrics)
+                    telling.starts("services")
+                    keep = partial(_keep, on_restart=metrics.service_restarted, signs=telling.signs)
+                    keep(routers, {"routers": services.network.fleet.run})
                     async with trio.open_nursery() as timers:
-                        _start_timers(timers, services, _Database(conninfo, pools), metrics, environ)
+                        keep(timers, _timers(services, _Database(listen, pools), metrics, telling))
                         timers.start_soon(_leave, stop, services)
                         async with trio.open_nursery() as web:
                             serve = partial(_serve_web, settings, services, stop, certificate, environ)
                             urls = [_plain(url) for url in await web.start(serve)]
                             stop.serving = True
-                            _tell_ready(settings, environ, urls)
+                            _tell_ready(settings, telling, urls)
                             task_status.started(urls)
                         timers.cancel_scope.cancel()  # reached once web has drained
                     routers.cancel_scope.cancel()  # and once jobs are finished, or given back
         signals.cancel_scope.cancel()
     log.info("daemon.stopped")
+    if same.exchanged.is_set():
+        raise DatabaseExchanged
     if stop.starting.cancelled_caught:
         task_status.started([])
 
@@ -111,7 +128,7 @@ class Stop:
 async def _obey_signals(
     stop: Stop,
     certificate: Certificate | None,
-    environ: Mapping[str, str],
+    telling: Telling,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as received:
@@ -119,10 +136,18 @@ async def _obey_signals(
         async for number in received:
             if number != signal.SIGHUP:
                 log.info("daemon.stopping", signal=signal.Signals(number).name)
-                systemd.sd_notify(environ, systemd.STOPPING)
+                telling.stopping()
                 stop.ask()
             elif certificate is not None:
                 await certificate.reload()
+
+
+async def _end_when_exchanged(same: SameDatabase, stop: Stop, environ: Mapping[str, str]) -> None:
+    """A restored backup knows nothing of our sessions' sockets, leases and beats, nor we of its."""
+    await same.exchanged.wait()
+    log.warning("database.exchanged")
+    systemd.sd_notify(environ, systemd.STOPPING)
+    stop.ask()
 
 
 def _plain(url: str) -> str:
@@ -130,8 +155,8 @@ def _plain(url: str) -> str:
     return url.partition("//")[2] if "//unix:" in url else url
 
 
-def _tell_ready(settings: Settings, environ: Mapping[str, str], urls: list[str]) -> None:
-    systemd.sd_notify(environ, systemd.READY, systemd.status(f"listening at {' '.join(urls)}"))
+def _tell_ready(settings: Settings, telling: Telling, urls: list[str]) -> None:
+    telling.ready(urls)
     kind = "embedded" if database.external(settings) is None else "external"
     log.info("daemon.ready", urls=urls, database=kind)
 
@@ -144,9 +169,9 @@ async def _bring_up_to_date(conninfo: str) -> None:
 
 @frozen
 class _Database:
-    """Where it is, and the pools of callers, of upkeep and of jobs."""
+    """A connection of one's own, and the pools of callers, of upkeep and of jobs."""
 
-    conninfo: str
+    connect: Callable[[], Awaitable[TrioConnection]]
     pools: tuple[Pool, Pool, Pool]
 
     @property
@@ -154,45 +179,46 @@ class _Database:
         return self.pools[1]
 
 
-def _start_timers(
-    nursery: trio.Nursery, services: Services, db: _Database, metrics: Metrics, environ: Mapping[str, str]
-) -> None:
+def _timers(services: Services, db: _Database, metrics: Metrics, telling: Telling) -> Mapping[str, Service]:
     def lagged(late_s: float) -> None:
         metrics.loop_lagged(late_s)
         services.host_timeout.lagged(late_s)
+        services.console.lagged(late_s)
 
-    running: dict[str, Callable[[], Awaitable[None]]] = {
+    def database_is(*, up: bool) -> None:
+        metrics.database_is_up(up=up)
+        telling.database_is(up=up)
+
+    return {
         "heartbeats": services.heartbeats.run,
         "expiry": services.expiry.run,
         "host_timeout": services.host_timeout.run,
         "nodes": services.nodes.run,
-        "relay_sessions": partial(follow_sessions, services.relay, partial(database.connect, db.conninfo)),
+        "relay_sessions": partial(follow_sessions, services.relay, db.connect),
         "relay_presence": partial(record_presence, db.upkeep, services.nodes.own, services.relay.presences),
         "relay_peers": services.relay.keep_alive,
         "retention": partial(retention, db.upkeep),
-        "database": partial(database.watch, db.pools, metrics),
+        "rental_figures": partial(RentalFigures(metrics).keep, db.upkeep),
+        "ledger": partial(keep_proving, db.connect, metrics),
+        "database": partial(database.watch, db.pools, database_is),
         "lag": partial(lag_canary, LAG_PERIOD_S, LAG_THRESHOLD_S, observe=lagged),
-        "watchdog": partial(_feed_watchdog, environ),
+        "watchdog": telling.watch,
+        "status": partial(telling.keep_status, db.upkeep, partial(_counted, services)),
         **services.network.services,
+        **services.console.services,
     }
-    _keep(nursery, running, metrics)
 
 
-def _keep(nursery: trio.Nursery, running: Mapping[str, Callable[[], Awaitable[None]]], metrics: Metrics) -> None:
+def _keep(
+    nursery: trio.Nursery, running: Mapping[str, Service], *, on_restart: Callable[[str], None], signs: LifeSigns
+) -> None:
     for name, service in running.items():
-        nursery.start_soon(partial(keep_running, name, service, on_restart=metrics.service_restarted))
+        nursery.start_soon(partial(keep_running, name, service, on_restart=on_restart, signs=signs))
 
 
-async def _feed_watchdog(environ: Mapping[str, str]) -> None:
-    """While the loop turns, systemd hears of it."""
-    period_s = systemd.watchdog_period_s(environ, os.getpid())
-    if period_s is None:
-        return
-
-    async def feed() -> None:
-        systemd.sd_notify(environ, systemd.WATCHDOG)
-
-    await every(period_s, feed)
+def _counted(services: Services) -> Counted:
+    reachable, routers = services.network.fleet.reachable_here()
+    return Counted(rooms=len(services.relay.rooms), routers=routers, reachable=reachable)
 
 
 async def _serve_web(
@@ -219,6 +245,7 @@ async def _serve_web(
 async def _closing_time(stop: Stop, services: Services) -> None:
     await stop.wait()
     services.relay.drain()
+    services.console.stop()
 
 
 async def _leave(stop: Stop, services: Services) -> None:
@@ -265,6 +292,10 @@ def _certificate(settings: Settings) -> Certificate | None:
         return Certificate(settings.tls_cert, settings.tls_key)
     except OSError as error:
         raise CannotStart(f"TLS_CERT {settings.tls_cert}, TLS_KEY {settings.tls_key}: {error}") from error
+
+
+def _machine(settings: Settings, certificate: Certificate | None) -> MachineFigures:
+    return MachineFigures(settings.opendesk_data_dir, lambda: None if certificate is None else certificate.expires_s)
 
 
 def _numbers(pools: Sequence[Pool]) -> PoolNumbers:

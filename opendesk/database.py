@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib import resources
-from typing import Final
+from typing import Final, Protocol
 
 import psycopg
 from psycopg import sql
@@ -11,12 +11,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 import structlog
 import trio
 
-from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.embedded.lifetime import embedded_server, running_server, server_for_command
+from opendesk.postgres.identity import SameDatabase
 from opendesk.postgres.migrate import MigrationError, MigrationFailed, migrate, pending
-from opendesk.postgres.pool import MAX_WAITING, Pool, with_options
+from opendesk.postgres.pool import MAX_WAITING, Pool, checked, with_options
 from opendesk.settings import Settings
+from opendesk.supervise import alive
 
 log = structlog.get_logger()
 
@@ -164,20 +165,28 @@ async def grant_to(conninfo: str, role: str) -> None:
 
 @asynccontextmanager
 async def open_pool(
-    conninfo: str, settings: Settings, *, size: int | None = None, max_waiting: int = MAX_WAITING
+    conninfo: str,
+    settings: Settings,
+    *,
+    size: int | None = None,
+    max_waiting: int = MAX_WAITING,
+    same: SameDatabase | None = None,
 ) -> AsyncIterator[Pool]:
     ready = with_options(_with_limits(conninfo), search_path="opendesk", statement_timeout_ms=STATEMENT_TIMEOUT_MS)
     size = size or settings.relay_db_pool_size
-    pool = Pool(ready, size=size, idle_s=settings.relay_db_idle_ms / 1000, max_waiting=max_waiting)
+    check = None if same is None else same.check
+    pool = Pool(ready, size=size, idle_s=settings.relay_db_idle_ms / 1000, max_waiting=max_waiting, check=check)
     try:
         yield pool
     finally:
         await pool.aclose()
 
 
-async def connect(conninfo: str) -> TrioConnection:
+async def connect(conninfo: str, *, same: SameDatabase | None = None) -> TrioConnection:
     """A connection that is nobody else's, for as long as it lasts: to listen on."""
-    return await TrioConnection.connect(with_options(_with_limits(conninfo), search_path="opendesk"), autocommit=True)
+    ready = with_options(_with_limits(conninfo), search_path="opendesk")
+    conn = await TrioConnection.connect(ready, autocommit=True)
+    return conn if same is None else await checked(conn, same.check)
 
 
 def _with_limits(conninfo: str) -> str:
@@ -209,15 +218,22 @@ async def _hang_up(conn: TrioConnection, at_s: float) -> None:
     conn.drop()
 
 
-async def watch(pools: Sequence[Pool], metrics: Metrics) -> None:
-    """Tell the metrics whether the database is there, and the log when that changes; free whoever waits for a mute one.
+class Tell(Protocol):
+    """Whoever wants to know whether the database answers."""
+
+    def __call__(self, *, up: bool) -> None: ...
+
+
+async def watch(pools: Sequence[Pool], tell: Tell) -> None:
+    """Say whether the database is there, and to the log when that changes; free whoever waits for a mute one.
 
     Asked over the last pool. Of each pool, what was idle for too long is closed, also while nobody comes who would.
     """
     was_up = True
     while True:
+        alive(wait_s=WATCH_PERIOD_S)
         is_up = await answers(pools[-1])
-        metrics.database_is_up(up=is_up)
+        tell(up=is_up)
         if is_up != was_up:
             log.warning("database.back" if is_up else "database.away")
         if freed := sum(pool.drop_overdue(LONGEST_LOAN_S) for pool in pools):

@@ -11,15 +11,18 @@ from attrs import frozen
 import structlog
 import trio
 
+from opendesk.console.parts import Console, console
 from opendesk.limits import counted_as
 from opendesk.network.access import RelayAccess
 from opendesk.network.events.figures import EventFigures
 from opendesk.network.figures import NetworkFigures
 from opendesk.network.parts import Network, network
 from opendesk.network.routeros.client import connect as connect_router
+from opendesk.network.routers.figures import FleetFigures
 from opendesk.network.routers.link import Connect
 from opendesk.network.tunnels.figures import TunnelFigures
 from opendesk.network.wireguard.wg import Run
+from opendesk.ops.audit import Audit
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
@@ -73,6 +76,7 @@ class Services:
     nodes: Nodes
     relay: Relay
     network: Network
+    console: Console
     calls: tuple[Endpoint, ...]
     responder: Responder
 
@@ -94,7 +98,8 @@ async def wire(
     Raise CannotStart.
     """
     await _keep_currency(settings, pool)
-    tokens = Tokens(await _jwt_secret(settings, pool), settings.jwt_expires_in)
+    jwt_secret = await _jwt_secret(settings, pool)
+    tokens = Tokens(jwt_secret, settings.jwt_expires_in)
     heartbeats = Heartbeats(upkeep, metrics)
     periods = _periods(settings)
     host_timeout = HostTimeout(upkeep, periods, heartbeats, metrics)
@@ -117,18 +122,20 @@ async def wire(
     metrics.registry.register(RelayFigures(relay))
     access = _access(settings, pool)
     shown = health.Health(ready, metrics, settings.metrics_allow, access.holds_token)
+    network_figures = NetworkFigures(metrics)
     behind = network(
         settings,
         pool=pool,
         jobs=jobs,
         listen=listen,
-        figures=NetworkFigures(metrics),
+        figures=network_figures,
         tunnel_figures=TunnelFigures(metrics),
         event_figures=EventFigures(metrics),
         check_may_see=shown.check_may_see,
         connect=connect,
         run_process=run_process,
     )
+    metrics.registry.register(FleetFigures(behind.fleet))
     await behind.fleet.read_registry()  # before anybody asks for a router
     calls = all_endpoints(
         (
@@ -141,8 +148,21 @@ async def wire(
     )
     origins = Origins(frozenset(settings.cors_origins))
     responder = Responder(Api(pool, tokens, users.find_caller, access.admit), origins, proxies, metrics)
-    app = make_app(calls, responder)
-    return Services(app, heartbeats, host_timeout, expiry, nodes, relay, behind, calls, responder)
+    board = console(
+        settings,
+        rental=api,
+        relay=relay,
+        network=behind,
+        own_node=nodes.own,
+        upkeep=upkeep,
+        metrics=metrics,
+        audit=Audit(network_figures.audited),
+        jwt_secret=jwt_secret,
+        read=responder.request,
+        now=utc_now,
+    )
+    app = make_app(calls, responder, board.app)
+    return Services(app, heartbeats, host_timeout, expiry, nodes, relay, behind, board, calls, responder)
 
 
 def all_endpoints(calls: tuple[Endpoint, ...], shown: health.Health) -> tuple[Endpoint, ...]:

@@ -1,11 +1,12 @@
 from collections.abc import Awaitable, Callable
+import math
 
 import pytest
 from structlog.testing import capture_logs
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from opendesk.supervise import GaveUp, every, keep_running, lag_canary
+from opendesk.supervise import ALLOWANCE_S, LOOK_COUNTS_S, GaveUp, LifeSigns, alive, every, keep_running, lag_canary
 
 
 def failing(times_s: list[float], failures: int, error: type[Exception] = OSError) -> Callable[[], Awaitable[None]]:
@@ -170,3 +171,101 @@ async def test_lag_is_logged_now_and_then_with_the_worst_of_it(mock_clock: MockC
             await wait_all_tasks_blocked()
             nursery.cancel_scope.cancel()
     assert [(entry["late_ms"], entry["times"]) for entry in logs] == [(1000, 1), (4000, 2)]
+
+
+async def silent_after(signs: LifeSigns, seconds: float) -> list[str]:
+    """Who is, with a look every five seconds."""
+    for _ in range(int(seconds / 5)):
+        signs.silent(trio.current_time())
+        await trio.sleep(5)
+    return signs.silent(trio.current_time())
+
+
+async def looking(service: Callable[[], Awaitable[None]], seconds: float) -> list[str]:
+    signs = LifeSigns()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lambda: keep_running("tested", service, signs=signs))
+        found = await silent_after(signs, seconds)
+        nursery.cancel_scope.cancel()
+    assert signs.known == set()
+    return found
+
+
+async def test_a_service_that_ticks_is_alive_however_long_its_period(autojump_clock: MockClock) -> None:
+    async def tick() -> None:
+        await trio.sleep(ALLOWANCE_S / 2)
+
+    assert await looking(lambda: every(3 * ALLOWANCE_S, tick), 10 * ALLOWANCE_S) == []
+
+
+async def test_a_service_that_hangs_in_its_first_step_is_found_by_its_allowance(autojump_clock: MockClock) -> None:
+    assert await looking(trio.sleep_forever, ALLOWANCE_S - 10) == []
+    assert await looking(trio.sleep_forever, ALLOWANCE_S + 10) == ["tested (start)"]
+
+
+async def test_one_loop_of_a_service_does_not_speak_for_another_one(autojump_clock: MockClock) -> None:
+    async def well() -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def hangs() -> None:
+        await trio.sleep_forever()
+
+    async def service() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(every, 1, well)
+            nursery.start_soon(every, 1, hangs)
+
+    assert await looking(service, 2 * ALLOWANCE_S) == ["tested (hangs)"]
+
+
+async def test_who_waits_for_something_may_be_silent_until_it_comes(autojump_clock: MockClock) -> None:
+    async def service() -> None:
+        alive(wait_s=math.inf)
+        await trio.sleep(2 * ALLOWANCE_S)
+        alive()
+        await trio.sleep_forever()
+
+    assert await looking(service, 2 * ALLOWANCE_S + 10) == []
+    assert await looking(service, 3 * ALLOWANCE_S + 10) == ["tested (loop)"]
+
+
+async def test_of_a_service_that_is_started_again_nothing_is_expected_meanwhile(autojump_clock: MockClock) -> None:
+    async def service() -> None:
+        alive("part")
+        raise OSError
+
+    signs = LifeSigns()
+    with capture_logs(), trio.move_on_after(2 * ALLOWANCE_S):
+        await keep_running("shaky", service, signs=signs, first_pause_s=1000, longest_pause_s=1000)
+    assert signs.known == set()
+
+
+async def test_a_tick_that_ends_is_expected_no_more(autojump_clock: MockClock) -> None:
+    signs = LifeSigns()
+
+    async def tick() -> None:
+        await trio.sleep(1)
+
+    async def service() -> None:
+        with trio.move_on_after(10):
+            await every(1, tick)
+        assert signs.known == set()
+        alive("other")
+
+    await keep_running("tested", service, signs=signs)
+
+
+def test_nobody_is_blamed_for_a_process_that_stood_still() -> None:
+    signs = LifeSigns()
+    assert signs.silent(0.0) == []
+    signs.given("service", "loop", 0.0)
+    assert signs.silent(10 * ALLOWANCE_S) == []
+    looks = int(ALLOWANCE_S / LOOK_COUNTS_S)
+    later_s = [10 * ALLOWANCE_S + LOOK_COUNTS_S * (look + 1) for look in range(looks)]
+    assert [signs.silent(at_s) for at_s in later_s][-1] == ["service (loop)"]
+
+
+async def test_outside_of_services_a_sign_means_nothing() -> None:
+    alive()
+    alive("part", wait_s=math.inf)
+    await trio.lowlevel.checkpoint()

@@ -32,7 +32,7 @@ async def bench(*arguments: str) -> str:
 
 
 # Each of these takes from 10 to 35 s even so.
-LONG = {"events", "expiry", "heartbeats", "relay", "routers"}
+LONG = {"churn", "console", "events", "expiry", "heartbeats", "noticing", "relay", "routers"}
 
 
 def benches() -> Iterator[Any]:

@@ -18,7 +18,7 @@ import trio
 
 from opendesk.postgres.driver import TrioConnection
 from tests.system.conftest import Start
-from tests.system.daemon import COMMAND, PATIENCE_S, Daemon, client, database_of, postgres_of, until
+from tests.system.daemon import COMMAND, Daemon, client, database_of, postgres_of, until
 from tests.system.people import good, register, settle_in
 
 # httpx's: what it was sending when the connection broke.
@@ -150,24 +150,6 @@ async def test_a_signal_ends_a_start_that_is_not_done(
     assert postgres_of(data_dir) is None
     again = await start(data_dir)
     assert await again.stop() == 0
-
-
-async def test_systemd_is_told_when_it_serves_lives_and_ends(start: Start, folder: Path, data_dir: Path) -> None:
-    with trio.socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
-        await told.bind(str(folder / "notify"))
-        daemon = await start(data_dir, NOTIFY_SOCKET=str(folder / "notify"), WATCHDOG_USEC="200000")
-        with trio.fail_after(PATIENCE_S):
-            states = [await told.recv(4096)]
-            while b"READY" not in states[-1]:
-                states.append(await told.recv(4096))
-            assert states[-1] == f"READY=1\nSTATUS=listening at {daemon.url}".encode()
-            good(await daemon.http.get("/health/ready"))
-            while await told.recv(4096) != b"WATCHDOG=1":
-                pass
-            daemon.send(signal.SIGTERM)
-            while await told.recv(4096) != b"STOPPING=1":
-                pass
-        assert await daemon.ended() == 0
 
 
 async def test_it_serves_on_a_unix_socket_also_after_a_kill_left_one(

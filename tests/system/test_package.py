@@ -1,0 +1,213 @@
+"""The Debian package: what it puts where, and what is kept when it is upgraded, removed and purged. See tests/system/installed.py."""
+
+from collections.abc import Iterator
+import json
+from pathlib import Path
+import subprocess
+import sys
+from typing import Any, Final
+import zipfile
+
+import pytest
+
+from scripts.debian.control import control, package_version
+from scripts.debian.tree import ROOT, copy_files
+from tests.system.daemon import PATIENCE_S
+from tests.system.installed import Machine, machine, why_not
+
+SECRETS: Final = ("RELAY_TOKEN", "RELAY_INTERNAL_TOKEN", "RELAY_API_SECRET", "RELAY_MASTER_KEY")
+CREDENTIALS: Final = "/etc/opendesk/credentials"
+UNITS: Final = "/lib/systemd/system"
+# A build takes 20 s of a core, and pip's patience with the index beside it.
+BUILD_S: Final = 200
+
+# As systemd would start it: its user, its secrets where it alone can read them.
+_SERVE: Final = """
+set -e
+install -d -m 0700 -o opendesk /run/secrets
+install -m 0400 -o opendesk /etc/opendesk/credentials/* /run/secrets/
+export CREDENTIALS_DIRECTORY=/run/secrets LOG_FORMAT=json HOME=/
+exec setpriv --reuid opendesk --regid opendesk --clear-groups /usr/bin/opendesk serve 2>&1
+"""
+_READY: Final = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:3333/health/ready', timeout=30).read().decode())"
+# Everything of that name, but in folders that other programs of this machine write meanwhile.
+_OURS: Final = "find / -xdev \\( -path /tmp -o -path /work -o -path /proc -o -path /root -o -path /home \\) -prune -o -name '*opendesk*' -print | sort"
+_PYTHONS: Final = "find /usr/lib/python3* /usr/local/lib/python3* -path '*-packages/*' -printf '%p %s\\n' 2>/dev/null | sort | sha256sum"
+_PROGRAM: Final = "find /usr/lib/opendesk -printf '%p %s %T@ %m %u\\n' | sort | sha256sum"
+
+
+@pytest.mark.parametrize(
+    ("release", "expected"),
+    [("0.1.0", "0.1.0-3"), ("0.2.0rc1", "0.2.0~rc1-3"), ("1.0.dev4", "1.0~dev4-3"), ("1.0a2", "1.0~a2-3")],
+    ids=["release", "candidate", "development", "alpha"],
+)
+def test_dpkg_sorts_versions_as_python_does(release: str, expected: str) -> None:
+    assert package_version(release, 3) == expected
+
+
+def test_the_control_file_wants_debian_12s_python_and_no_more() -> None:
+    fields = dict(
+        line.split(": ", 1) for line in control("1.0-1", "amd64", 4097).splitlines() if not line.startswith(" ")
+    )
+    assert "python3 (>= 3.11), python3 (<< 3.12)" in fields["Depends"]
+    assert fields["Installed-Size"] == "5"
+
+
+def test_a_wheel_has_every_file_of_the_package(tmp_path: Path) -> None:
+    """For pipx: templates, static files and SQL as well."""
+    pytest.importorskip("setuptools", reason="NO SETUPTOOLS HERE: THE WHEEL IS NOT BUILT")
+    source = tmp_path / "source"
+    copy_files(ROOT / "opendesk", source / "opendesk")
+    for name in ("pyproject.toml", "README.md"):
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    ours = {str(path.relative_to(source)) for path in (source / "opendesk").rglob("*") if path.is_file()}
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*build, "-w", str(tmp_path), str(source)], check=True, timeout=PATIENCE_S)
+    (wheel,) = tmp_path.glob("opendesk-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    assert ours == {name for name in archive.namelist() if name.startswith("opendesk/")}
+    command = [sys.executable, "-m", "opendesk", "settings", "--json"]
+    environ = {"PYTHONPATH": str(tmp_path / "site"), "OPENDESK_DATA_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    subprocess.run(command, check=True, cwd=tmp_path, env=environ, timeout=PATIENCE_S, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the package, and the next one: what a later version is to dpkg."""
+    if reason := why_not():
+        pytest.skip(f"THE PACKAGE WAS NOT INSTALLED: {reason}")
+    made = tmp_path_factory.mktemp("packages")
+    command = [sys.executable, "-P", "-m", "scripts.debian", "--output", str(made), "--json"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=BUILD_S, cwd=ROOT)
+    if "can't be had" in done.stderr:
+        pytest.skip(f"THE PACKAGE WAS NOT BUILT: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    built: dict[str, Any] = json.loads(done.stdout)
+    Path(built["package"]).rename(made / "first.deb")
+    _make_next(made)
+    return made
+
+
+def _make_next(folder: Path) -> None:
+    tree = folder / "tree"
+    subprocess.run(["dpkg-deb", "-R", str(folder / "first.deb"), str(tree)], check=True)
+    facts = tree / "DEBIAN" / "control"
+    facts.write_text(facts.read_text().replace("\nVersion: ", "\nVersion: 9:"))
+    (tree / "usr/lib/opendesk/build").write_text("next\n")
+    command = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(folder / "next.deb")]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def box(folder: Path, tmp_path: Path) -> Iterator[Machine]:
+    with machine(tmp_path, folder) as made:
+        yield made
+
+
+def test_the_package_names_nothing_of_the_machine_that_built_it(folder: Path) -> None:
+    program = folder / "tree/usr/lib/opendesk"
+    assert (program / "bin/python").readlink() == Path("/usr/bin/python3.11")
+    places = ("opendesk-package-", str(ROOT), sys.prefix)
+    found = subprocess.run(
+        ["grep", "-rlF", *(f"-e{place}" for place in places), str(folder / "tree")], check=False, capture_output=True
+    )
+    assert found.stdout == b""
+
+
+def test_a_package_is_installed_used_upgraded_removed_and_purged(box: Machine) -> None:
+    before, pythons = box.shell(_OURS), box.shell(_PYTHONS)
+    box.does("dpkg", "-i", "/tmp/given/first.deb")
+    _see_what_was_made(box)
+    program = box.shell(_PROGRAM)
+    with _serving(box):
+        assert "admin@example.org" in box.does(
+            "opendesk", "admin", "create", "admin@example.org", "--password-stdin", stdin="correct-horse\n"
+        )
+        _upgrade(box)
+    assert box.shell("cat /usr/lib/opendesk/build") == "next\n"
+    # The daemon that ran on the first is gone: the next time, its files go too.
+    box.does("dpkg", "-i", "/tmp/given/next.deb")
+    assert box.shell("ls /usr/lib/opendesk/running") == "next\n"
+    with _serving(box):
+        assert "1 wallets" in box.does("opendesk", "ledger", "verify")
+    assert box.shell(_PROGRAM) != program
+    _remove_and_purge(box)
+    assert box.shell(_OURS) == before
+    assert box.shell(_PYTHONS) == pythons
+
+
+def _see_what_was_made(box: Machine) -> None:
+    kept = {
+        "/etc/opendesk": "root:root 755",
+        "/etc/opendesk/opendesk.env": "root:root 644",
+        CREDENTIALS: "root:root 700",
+        **{f"{CREDENTIALS}/{name}": "root:root 600" for name in SECRETS},
+        "/var/lib/opendesk": "opendesk:opendesk 700",
+        "/var/backups/opendesk": "opendesk:opendesk 700",
+        **{f"{UNITS}/{path.name}": "root:root 644" for path in (ROOT / "systemd").iterdir() if path.is_file()},
+        "/usr/share/opendesk/systemd/opendesk.service.d/tunnels.conf": "root:root 644",
+        "/usr/share/bash-completion/completions/opendesk": "root:root 644",
+        "/etc/systemd/system/multi-user.target.wants/opendesk.service": "root:root 777",
+        "/etc/systemd/system/sockets.target.wants/opendesk.socket": "root:root 777",
+    }
+    assert {path: box.owner_and_mode(path) for path in kept} == kept
+    assert box.shell("getent passwd opendesk | cut -d: -f6,7") == "/var/lib/opendesk:/usr/sbin/nologin\n"
+    secrets = [box.shell(f"cat {CREDENTIALS}/{name}") for name in SECRETS]
+    assert len(set(secrets)) == len(SECRETS)
+    assert [len(secret) for secret in secrets] == [64, 64, 64, 44]
+    shown = {row["name"]: row for row in json.loads(box.does("opendesk", "settings", "--json"))["settings"]}
+    assert {shown[name]["source"] for name in SECRETS} == {"credentials"}
+
+
+class _serving:
+    """The installed daemon, as its user, at 127.0.0.1:3333 of a network that is the machine's alone."""
+
+    def __init__(self, box: Machine) -> None:
+        self.box = box
+
+    def __enter__(self) -> None:
+        command = self.box.command("sh", "-c", _SERVE)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        )
+        assert self.process.stdout is not None
+        said = []
+        for line in self.process.stdout:
+            said.append(line)
+            if "daemon.ready" in line:
+                return
+        raise AssertionError("".join(said))
+
+    def __exit__(self, *_: object) -> None:
+        # By the machine's own count of processes: ours is only its parent's.
+        self.box.shell("kill -TERM $(cat /var/lib/opendesk/opendesk.lock | cut -d ' ' -f 1)")
+        self.process.communicate(timeout=PATIENCE_S)
+        assert self.process.returncode == 0
+
+
+def _upgrade(box: Machine) -> None:
+    """While the daemon serves from the first: its files stay as they are until it has ended."""
+    (first,) = box.shell("ls /usr/lib/opendesk/running").split()
+    secrets = box.shell(f"sha256sum {CREDENTIALS}/*")
+    box.shell(f"rm {CREDENTIALS}/RELAY_TOKEN && echo '#' mine >> /etc/opendesk/opendesk.env")
+    box.does("dpkg", "--force-confdef", "-i", "/tmp/given/next.deb")
+    assert box.shell("ls /usr/lib/opendesk/running").split() == sorted([first, "next"])
+    assert box.shell("readlink /usr/lib/opendesk/current") == "running/next\n"
+    assert '"ok":true' in box.does("python3", "-c", _READY)
+    # What an operator did stays done.
+    assert not box.has(f"{CREDENTIALS}/RELAY_TOKEN")
+    assert box.shell(f"sha256sum {CREDENTIALS}/*") == "".join(
+        line for line in secrets.splitlines(keepends=True) if not line.endswith("/RELAY_TOKEN\n")
+    )
+    assert "mine" in box.shell("cat /etc/opendesk/opendesk.env")
+
+
+def _remove_and_purge(box: Machine) -> None:
+    box.does("dpkg", "--remove", "opendesk")
+    assert not box.has("/usr/lib/opendesk")
+    assert box.has(f"{CREDENTIALS}/RELAY_MASTER_KEY")
+    assert box.has("/var/lib/opendesk/postgres/PG_VERSION")
+    box.does("dpkg", "--purge", "opendesk")
+    assert box.tries("getent", "passwd", "opendesk").returncode != 0
+    assert box.tries("getent", "group", "opendesk").returncode != 0
