@@ -28,6 +28,9 @@ BENCHES: Final = {
         "a backend's events, taken, run and acknowledged: a second, paid to online, a million known ones",
     ),
     "tunnels": ("tunnels", "10,000 WireGuard peers: one pass, all of them put, one more by the API, against wg alone"),
+    "churn": ("churn", "hours of sessions, sockets, log-ins, routers and peers that come and go: does memory stay?"),
+    "console": ("console", "the console with 1,000 routers and 500 rooms: CPU of an update a second, first paint"),
+    "noticing": ("noticing", "a stalled loop, a mute database: how long until somebody hears of it"),
     "start": ("starting", "cold start, warm start, resident memory when idle"),
 }
 
@@ -41,14 +44,15 @@ WIDTH: Final = 150
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line.")
 @click.option("--quick", is_flag=True, help="Only show that it runs: the figures mean nothing.")
 @click.option("--rounds", type=click.IntRange(1, 20), help="How many rounds the medians are of (5).")
-def main(name: str | None, *, listed: bool, as_json: bool, quick: bool, rounds: int | None) -> None:
+@click.option("--hours", type=click.IntRange(3, 240), help="How many hours' worth of churn (8).")
+def main(name: str | None, *, listed: bool, as_json: bool, quick: bool, rounds: int | None, hours: int | None) -> None:
     """Measure OpenDesk against its peers, in the same run. docs/benchmarks.md says what the figures mean."""
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     if listed or name is None:
         _list(console)
         return
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-    size = QUICK if quick else Size(rounds=rounds or FULL.rounds)
+    size = QUICK if quick else Size(rounds=rounds or FULL.rounds, hours=hours or FULL.hours)
     for each in BENCHES if name == "all" else (name,):
         report = _measured(each, size)
         if as_json:

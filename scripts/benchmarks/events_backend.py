@@ -14,7 +14,7 @@ from typing import Any, Final
 from attrs import define, field, frozen
 import psutil
 
-from scripts.benchmarks.events_made import ACKS_PATH, EVENTS_PATH, event_id, mixed, paid, signature
+from scripts.benchmarks.events_made import ACKS_PATH, EVENTS_PATH, event_id, mixed, paid, revoked, signature
 from scripts.benchmarks.measure import used_s
 
 # Of one answer.
@@ -44,7 +44,7 @@ class _Books:
 
     def offer(self, told: dict[str, Any]) -> list[float]:
         """From now on, or spread over `seconds`. When each is there to be fetched."""
-        make = {"mixed": mixed, "paid": paid}[told["kind"]]
+        make = {"mixed": mixed, "paid": paid, "revoked": revoked}[told["kind"]]
         numbers = range(told["first"], told["first"] + told["count"])
         made = [make(number, told["routers"]) for number in numbers]
         self.ids, self.acks, self.again, self.faults, self.first_s = [event_id(it) for it in numbers], {}, 0, [], None

@@ -18,6 +18,8 @@ _FOR_GOOD: Final = range(9, 14)
 _TRIALS: Final = range(14, 18)
 # So that each router gets all kinds.
 _TURN: Final = 100
+# A revoke that stands for itself has a number of its own, so far from that of its device.
+REVOKE_APART: Final = 4_000_000
 # A revoke is of the device of so many events before: one for good, or a trial.
 BEFORE: Final = 500
 
@@ -45,6 +47,12 @@ def mixed(number: int, routers: list[str]) -> bytes:
         return _event(event_id(number), number, "TRIAL_REQUESTED", _asked(Device(number), routers))
     device = Device(number - BEFORE if number >= BEFORE else number)
     place = _asked(device, routers)
+    return _event(event_id(number), number, "REVOKE_REQUESTED", {name: place[name] for name in ("mikId", "ip", "mac")})
+
+
+def revoked(number: int, routers: list[str]) -> bytes:
+    """Of the device that `paid` let through."""
+    place = _asked(Device(number - REVOKE_APART), routers)
     return _event(event_id(number), number, "REVOKE_REQUESTED", {name: place[name] for name in ("mikId", "ip", "mac")})
 
 

@@ -26,7 +26,7 @@ OURS_TLS: Final = f"{OURS}, TLS"
 NODE_TLS: Final = f"{NODE_NATIVE}, TLS"
 
 # Of a database that is gone afterwards.
-_KEY: Final = bytes(range(32))
+STREAM_KEY: Final = bytes(range(32))
 _NODE_FOLDER: Final = Path(__file__).parent / "relay_node"
 _INSTALL_S: Final = 180.0
 _PCS_A_HOST: Final = 10
@@ -75,7 +75,7 @@ async def add_parties(base: Database, count: int) -> list[Party]:
 
 
 def _side(session: UUID, role: Role, user: UUID) -> Side:
-    token = own_token(_KEY, session, role, user)
+    token = own_token(STREAM_KEY, session, role, user)
     scope = {"token": token, "sessionId": str(session), "streamId": stream_id(token)}
     return Side(urlencode({"role": role, "userId": user, **scope}), scope)
 
@@ -127,7 +127,7 @@ async def relays(base: Database, *, peers: bool) -> AsyncIterator[tuple[list[Ser
 @asynccontextmanager
 async def ours(base: Database, tls: Mapping[str, str]) -> AsyncIterator[Serving]:
     port = free_port()
-    settings = {"CONNINFO": base.as_served, "STREAM_KEY": _KEY.hex(), "PORT": str(port), **tls}
+    settings = {"CONNINFO": base.as_served, "STREAM_KEY": STREAM_KEY.hex(), "PORT": str(port), **tls}
     process = start(("-m", "scripts.benchmarks.relay_server"), settings)
     async with _running(OURS_TLS if tls else OURS, process, port, tls) as serving:
         yield serving

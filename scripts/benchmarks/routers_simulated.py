@@ -54,6 +54,14 @@ def _watch(fleet: list[Router], done_s: dict[str, float]) -> None:
         router.state.watchers.append(changed)
 
 
+def _flap(fleet: list[Router], indices: list[int], *, refuses: bool) -> None:
+    """All their connections end; from now on they refuse to be called, or don't."""
+    for router in (fleet[index] for index in indices):
+        router.faults.refuses_connections = refuses
+        for hang_up in list(router.hang_ups):
+            hang_up()
+
+
 def _answer(fleet: list[Router], done_s: dict[str, float], told: dict[str, Any]) -> object:
     match told["ask"]:
         case "watch":
@@ -63,6 +71,9 @@ def _answer(fleet: list[Router], done_s: dict[str, float], told: dict[str, Any])
             return [done_s.get(Device(number).mac) for number in told["numbers"]]
         case "counts":
             return _counts(fleet)
+        case "flap":
+            _flap(fleet, told["indices"], refuses=told["refuses"])
+            return None
         case "phones":
             for number in range(told["first"], told["first"] + told["count"]):
                 device = Device(number)

@@ -13,7 +13,7 @@ from scripts.benchmarks.load import DRAIN_S
 from scripts.benchmarks.measure import Cpu
 from scripts.benchmarks.routers_child import Child, child
 from scripts.benchmarks.routers_devices import LATENCY_S, Device
-from scripts.benchmarks.servers import Database, Served, serving
+from scripts.benchmarks.servers import OURS, Database, Served, serving
 
 TOKEN: Final = "benchmarks-only-benchmarks-only"  # noqa: S105  # of a daemon on the loopback address
 OK: Final = 200
@@ -116,7 +116,12 @@ class World:
 
 @asynccontextmanager
 async def world(
-    base: Database, fleet: Fleet, *, settings: Mapping[str, str] = {}, log: IO[bytes] | None = None
+    base: Database,
+    fleet: Fleet,
+    *,
+    settings: Mapping[str, str] = {},
+    log: IO[bytes] | None = None,
+    command: Sequence[str] = OURS,
 ) -> AsyncIterator[World]:
     """Entered when the daemon is connected to every router that lives. `settings` are further ones of the daemon's."""
     async with child("routers_simulated") as simulated:
@@ -130,7 +135,7 @@ async def world(
         made = await simulated.ask(told)
         nodes = made["nodes"]
         environ = {**_SETTINGS, "MIKROTIK_NODES": json.dumps(nodes, separators=(",", ":")), **settings}
-        async with serving(base, environ=environ, log=log) as served:
+        async with serving(base, command, environ=environ, log=log) as served:
             found = World(served, nodes, simulated, frozenset(made["alive"]))
             await _until_connected(found)
             yield found

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
 import os
 from pathlib import Path
 import shutil
@@ -138,14 +139,20 @@ async def until_ready(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 async def _is_ready(port: int) -> bool:
+    return await ready_status(port, within_s=_ASK_S) == HTTPStatus.OK
+
+
+async def ready_status(port: int, *, within_s: float) -> int | None:
+    """What GET /health/ready is answered with; None if it isn't in time, or nobody is there."""
     try:
-        with trio.move_on_after(_ASK_S):
+        with trio.move_on_after(within_s):
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
                 await stream.send_all(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                return (await stream.receive_some()).startswith(b"HTTP/1.1 200 ")
+                line = await stream.receive_some()
+                return int(line.split(b" ")[1]) if line else None
     except (OSError, trio.BrokenResourceError):
         pass
-    return False
+    return None
 
 
 async def stop(process: subprocess.Popen[bytes]) -> None:

@@ -11,10 +11,11 @@ _WARM_UP_S: Final = 1.0
 
 @frozen
 class Size:
-    """How many rounds, and by what everything else is divided."""
+    """How many rounds, by what everything else is divided, and of how many hours what is told in hours."""
 
     rounds: int = 5
     divisor: int = 1
+    hours: int = 8
 
     def count(self, full: int) -> int:
         """At least one, so that something happens."""
@@ -29,4 +30,4 @@ class Size:
 
 
 FULL: Final = Size()
-QUICK: Final = Size(rounds=1, divisor=40)
+QUICK: Final = Size(rounds=1, divisor=40, hours=3)

@@ -1,0 +1,154 @@
+"""An hour's churn, in a process of its own: `python -m scripts.benchmarks.churn_load`, asked in lines of JSON.
+
+Some threads, each with a connection and one act at a time. Hosts beat all the while, as they would; those of rentals that end by their
+host's silence don't.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from http.client import HTTPException
+from itertools import count, cycle, islice
+import json
+from queue import Empty, SimpleQueue
+import random
+import sys
+import threading
+import time
+from typing import Any, Final
+
+from attrs import define, field
+
+from scripts.benchmarks import churn_acts as acts
+from scripts.benchmarks.churn_acts import Caller, Ids, Town
+from scripts.benchmarks.churn_hour import Hour
+
+_THREADS: Final = 8
+# What a host does, in a fifth of the time after which these are given up.
+BEAT_S: Final = 3.0
+# An hour at a tenth of the speed that is usual here.
+HOUR_AT_MOST_S: Final = 300.0
+_FAULTS_TOLD: Final = 5
+# A daemon that is busy has a host say it again.
+_HEARD: Final = (200, 503)
+
+Act = Callable[[Caller], None]
+
+
+@define(eq=False)
+class Crowd:
+    """`renters` are free ones; those whose session goes on without them come back when they are told so."""
+
+    town: Town
+    renters: SimpleQueue[Ids] = field(factory=SimpleQueue)
+    _numbers: Iterator[int] = field(factory=lambda: count(1))
+    _away: dict[str, Ids] = field(factory=dict)
+    _silent: list[str] = field(factory=list)
+    _faults: list[str] = field(factory=list)
+
+    def hour(self, told: Hour) -> dict[str, Any]:
+        """Everything of an hour in any order. Which sessions have yet to run out, and whose hosts are silent now."""
+        self._faults.clear()
+        todo = SimpleQueue[Act]()
+        drawn = list(self._acts(told))
+        random.shuffle(drawn)
+        for act in drawn:
+            todo.put(act)
+        begun_s = time.monotonic()
+        threads = [threading.Thread(target=self._work, args=(todo,), daemon=True) for _ in range(_THREADS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(HOUR_AT_MOST_S)
+        left, silent = list(self._away), self._silent[:]
+        return {
+            "left": left,
+            "silent": silent,
+            "faults": self._faults[:_FAULTS_TOLD],
+            "seconds": time.monotonic() - begun_s,
+        }
+
+    def back(self) -> None:
+        """Their sessions are over."""
+        for renter in self._away.values():
+            self.renters.put(renter)
+        self._away.clear()
+        self._silent.clear()
+
+    def _work(self, todo: SimpleQueue[Act]) -> None:
+        caller = Caller(self.town.port)
+        while not self._faults:
+            try:
+                act = todo.get_nowait()
+            except Empty:
+                break
+            try:
+                act(caller)
+            except (OSError, RuntimeError, HTTPException) as error:
+                self._faults.append(repr(error))
+        caller.close()
+
+    def _acts(self, told: Hour) -> Iterator[Act]:
+        yield from [partial(self._over, acts.ended)] * told.ended
+        yield from [partial(self._over, acts.killed)] * told.killed
+        yield from [partial(self._left, acts.expired)] * told.expired
+        yield from [partial(self._left, acts.abandoned)] * told.abandoned
+        yield from [partial(self._left, acts.expired, silent=True)] * told.silent
+        of_town = {
+            acts.look: told.looks,
+            acts.log_in: told.log_ins,
+            acts.authorized: told.authorized,
+            acts.tunnel: told.tunnels,
+        }
+        for act, often in of_town.items():
+            yield from (partial(act, town=self.town, number=number) for number in islice(self._numbers, often))
+        yield from (partial(acts.refused, number=number) for number in islice(self._numbers, told.refused))
+        yield from (partial(acts.cut, number=number) for number in islice(self._numbers, told.cut))
+
+    def _over(self, act: Callable[[Caller, Ids], None], caller: Caller) -> None:
+        renter = self.renters.get()
+        act(caller, renter)
+        self.renters.put(renter)
+
+    def _left(self, act: Callable[[Caller, Ids], str], caller: Caller, *, silent: bool = False) -> None:
+        renter = self.renters.get()
+        self._away[act(caller, renter)] = renter
+        if silent:
+            self._silent.append(renter["pc"])
+
+    def beat(self, renters: list[Ids]) -> None:
+        """One host after another, for good. One that isn't heard beats again in its turn."""
+        caller = Caller(self.town.port)
+        for renter in cycle(renters):
+            if renter["pc"] not in self._silent:
+                with suppress(OSError, HTTPException):
+                    caller.ask("POST", f"/hosts/{renter['host']}/heartbeat", renter["host_token"], expected=_HEARD)
+            time.sleep(BEAT_S / len(renters))
+
+
+def _crowd(told: dict[str, Any]) -> Crowd:
+    crowd = Crowd(Town(**told["town"]))
+    for renter in told["renters"]:
+        crowd.renters.put(renter)
+    threading.Thread(target=crowd.beat, args=(told["renters"],), daemon=True).start()
+    return crowd
+
+
+def main() -> None:
+    """The first line says who is there."""
+    crowd = _crowd(json.loads(sys.stdin.readline()))
+    print(json.dumps("ready"), flush=True)
+    for line in sys.stdin:
+        told = json.loads(line)
+        print(json.dumps(_said(crowd, told)), flush=True)
+
+
+def _said(crowd: Crowd, told: dict[str, Any]) -> object:
+    if told["ask"] == "hour":
+        return crowd.hour(Hour(**told["hour"]))
+    crowd.back()
+    return None
+
+
+if __name__ == "__main__":
+    main()
