@@ -54,6 +54,7 @@ class Statements:
                 pgconn.send_prepare(name, bound.query, param_types=bound.types)
                 self._only((yield from execute(pgconn)))
             pgconn.send_query_prepared(name, bound.params, param_formats=bound.formats)
+        bound.params = None  # sent; a batch of thousands would stay until this connection's next one
         key = prepared.maybe_add_to_cache(bound, prepare, name)
         results = yield from execute(pgconn)
         if key is not None:

@@ -15,6 +15,14 @@ from tests.system.daemon import PATIENCE_S
 
 NEEDED: Final = ("unshare", "nsenter", "setpriv", "mount", "dpkg", "dpkg-deb", "adduser", "ip", "/usr/bin/python3.11")
 
+# As after a log-in.
+ENVIRON: Final = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LC_ALL": "C",
+    "DEBIAN_FRONTEND": "noninteractive",
+}
+
 # What becomes the first process there: when it ends, all others of the machine do, and its files are gone.
 _BOOT: Final = """
 set -e
@@ -52,13 +60,7 @@ class Machine:
         return ["nsenter", "--target", str(self.pid), "--mount", "--net", "--pid", "--root", "--wd=/", *arguments]
 
     def tries(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run it as root, with an environment like the one of a log-in."""
-        environ = {
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": "/root",
-            "LC_ALL": "C",
-            "DEBIAN_FRONTEND": "noninteractive",
-        }
+        """Run it as root."""
         return subprocess.run(
             self.command(*arguments),
             check=False,
@@ -66,7 +68,7 @@ class Machine:
             text=True,
             input=stdin,
             timeout=PATIENCE_S,
-            env=environ,
+            env=ENVIRON,
         )
 
     def does(self, *arguments: str, stdin: str = "") -> str:

@@ -1,19 +1,19 @@
 """The Debian package: what it puts where, and what is kept when it is upgraded, removed and purged. See tests/system/installed.py."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 import json
 from pathlib import Path
 import subprocess
 import sys
 from typing import Any, Final
-import zipfile
 
 import pytest
 
 from scripts.debian.control import control, package_version
 from scripts.debian.tree import ROOT, copy_files
 from tests.system.daemon import PATIENCE_S
-from tests.system.installed import Machine, machine, why_not
+from tests.system.installed import ENVIRON, Machine, machine, why_not
 
 SECRETS: Final = ("RELAY_TOKEN", "RELAY_INTERNAL_TOKEN", "RELAY_API_SECRET", "RELAY_MASTER_KEY")
 CREDENTIALS: Final = "/etc/opendesk/credentials"
@@ -53,26 +53,33 @@ def test_the_control_file_wants_debian_12s_python_and_no_more() -> None:
     assert fields["Installed-Size"] == "5"
 
 
-def test_a_wheel_has_every_file_of_the_package(tmp_path: Path) -> None:
+def test_what_pip_installs_has_every_file_of_the_package(tmp_path: Path) -> None:
     """For pipx: templates, static files and SQL as well."""
-    pytest.importorskip("setuptools", reason="NO SETUPTOOLS HERE: THE WHEEL IS NOT BUILT")
+    pytest.importorskip("setuptools", reason="NO SETUPTOOLS HERE: WHAT pipx INSTALLS IS NOT BUILT")
     source = tmp_path / "source"
     copy_files(ROOT / "opendesk", source / "opendesk")
     for name in ("pyproject.toml", "README.md"):
         (source / name).write_bytes((ROOT / name).read_bytes())
     ours = {str(path.relative_to(source)) for path in (source / "opendesk").rglob("*") if path.is_file()}
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*build, "-w", str(tmp_path), str(source)], check=True, timeout=PATIENCE_S)
-    (wheel,) = tmp_path.glob("opendesk-*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "site")
-    assert ours == {name for name in archive.namelist() if name.startswith("opendesk/")}
+    # What `pip install .` does first, with no index and nothing else than setuptools.
+    build = [
+        sys.executable,
+        "-c",
+        "import setuptools; setuptools.setup()",
+        "--quiet",
+        "build",
+        "--build-lib",
+        "../site",
+    ]
+    subprocess.run(build, check=True, cwd=source, timeout=PATIENCE_S, capture_output=True)
+    built = {str(path.relative_to(tmp_path / "site")) for path in (tmp_path / "site").rglob("*") if path.is_file()}
+    assert built == ours
     command = [sys.executable, "-m", "opendesk", "settings", "--json"]
     environ = {"PYTHONPATH": str(tmp_path / "site"), "OPENDESK_DATA_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
     subprocess.run(command, check=True, cwd=tmp_path, env=environ, timeout=PATIENCE_S, stdout=subprocess.DEVNULL)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With the package, and the next one: what a later version is to dpkg."""
     if reason := why_not():
@@ -105,17 +112,8 @@ def box(folder: Path, tmp_path: Path) -> Iterator[Machine]:
         yield made
 
 
-def test_the_package_names_nothing_of_the_machine_that_built_it(folder: Path) -> None:
-    program = folder / "tree/usr/lib/opendesk"
-    assert (program / "bin/python").readlink() == Path("/usr/bin/python3.11")
-    places = ("opendesk-package-", str(ROOT), sys.prefix)
-    found = subprocess.run(
-        ["grep", "-rlF", *(f"-e{place}" for place in places), str(folder / "tree")], check=False, capture_output=True
-    )
-    assert found.stdout == b""
-
-
-def test_a_package_is_installed_used_upgraded_removed_and_purged(box: Machine) -> None:
+def test_a_package_is_installed_used_upgraded_removed_and_purged(box: Machine, folder: Path) -> None:
+    _see_that_it_names_nothing_of_the_builder(folder)
     before, pythons = box.shell(_OURS), box.shell(_PYTHONS)
     box.does("dpkg", "-i", "/tmp/given/first.deb")
     _see_what_was_made(box)
@@ -160,30 +158,23 @@ def _see_what_was_made(box: Machine) -> None:
     assert {shown[name]["source"] for name in SECRETS} == {"credentials"}
 
 
-class _serving:
+@contextmanager
+def _serving(box: Machine) -> Iterator[None]:
     """The installed daemon, as its user, at 127.0.0.1:3333 of a network that is the machine's alone."""
-
-    def __init__(self, box: Machine) -> None:
-        self.box = box
-
-    def __enter__(self) -> None:
-        command = self.box.command("sh", "-c", _SERVE)
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-        )
-        assert self.process.stdout is not None
-        said = []
-        for line in self.process.stdout:
+    with subprocess.Popen(box.command("sh", "-c", _SERVE), stdout=subprocess.PIPE, text=True, env=ENVIRON) as process:
+        assert process.stdout is not None
+        said: list[str] = []
+        for line in process.stdout:
             said.append(line)
             if "daemon.ready" in line:
-                return
-        raise AssertionError("".join(said))
-
-    def __exit__(self, *_: object) -> None:
-        # By the machine's own count of processes: ours is only its parent's.
-        self.box.shell("kill -TERM $(cat /var/lib/opendesk/opendesk.lock | cut -d ' ' -f 1)")
-        self.process.communicate(timeout=PATIENCE_S)
-        assert self.process.returncode == 0
+                break
+        else:
+            raise AssertionError("".join(said))
+        yield
+        # Its process id there, which it has written down, not ours for who went in.
+        box.shell("kill -TERM $(cut -d ' ' -f 1 /var/lib/opendesk/opendesk.lock)")
+        process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
 
 
 def _upgrade(box: Machine) -> None:
@@ -211,3 +202,13 @@ def _remove_and_purge(box: Machine) -> None:
     box.does("dpkg", "--purge", "opendesk")
     assert box.tries("getent", "passwd", "opendesk").returncode != 0
     assert box.tries("getent", "group", "opendesk").returncode != 0
+
+
+def _see_that_it_names_nothing_of_the_builder(folder: Path) -> None:
+    program = folder / "tree/usr/lib/opendesk"
+    assert (program / "bin/python").readlink() == Path("/usr/bin/python3.11")
+    places = ("opendesk-package-", str(ROOT), sys.prefix)
+    found = subprocess.run(
+        ["grep", "-rlF", *(f"-e{place}" for place in places), str(folder / "tree")], check=False, capture_output=True
+    )
+    assert found.stdout == b""
