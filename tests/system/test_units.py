@@ -16,7 +16,15 @@ from opendesk.settings.table import SECRET_NAMES, Settings
 UNITS: Final = Path(__file__).parents[2] / "systemd"
 DROP_IN: Final = UNITS / "opendesk.service.d" / "tunnels.conf"
 SERVICES: Final = ("opendesk.service", "opendesk@.service")
-ALL: Final = ("opendesk.service", "opendesk.socket", "opendesk@3334.service", "opendesk@3334.socket")
+ALL: Final = (
+    "opendesk.service",
+    "opendesk.socket",
+    "opendesk@3334.service",
+    "opendesk@3334.socket",
+    "opendesk-tunnel.service",
+    "opendesk-backup.service",
+    "opendesk-backup.timer",
+)
 # Tenths of the points that `security` gives: 1.5 and 1.9 of ten.
 CLOSED: Final = 15
 CLOSED_WITH_TUNNELS: Final = 19
@@ -36,11 +44,10 @@ def root(tmp_path: Path) -> Path:
     for kind in ("target", "slice", "mount"):  # what units of every kind depend on
         for unit in Path("/usr/lib/systemd/system").glob(f"*.{kind}"):
             shutil.copy(unit, installed)
-    for unit in UNITS.glob("opendesk*.s*t"):
-        shutil.copy(unit, installed)
-    for unit in UNITS.glob("opendesk*.service"):
-        shutil.copy(unit, installed)
-    for program in ("usr/bin/opendesk", "bin/kill"):
+    for unit in UNITS.glob("opendesk*.*"):
+        if unit.is_file():
+            shutil.copy(unit, installed)
+    for program in ("usr/bin/opendesk", "usr/sbin/ip", "bin/kill"):
         (tmp_path / program).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy("/bin/true", tmp_path / program)
     return tmp_path
