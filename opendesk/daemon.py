@@ -4,12 +4,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 import os
 import signal
+from typing import TYPE_CHECKING
 
 from attrs import frozen
 import structlog
 import trio
 
 from opendesk import database
+from opendesk.errors import CannotStart
 from opendesk.ops import systemd
 from opendesk.ops.machine import MachineFigures
 from opendesk.ops.metrics import Metrics, PoolNumbers
@@ -28,7 +30,9 @@ from opendesk.telling import Telling
 from opendesk.web.http.certificate import Certificate
 from opendesk.web.http.listen import Listener, listen
 from opendesk.web.http.server import serve_http
-from opendesk.wiring import CannotStart, Services, wire
+
+if TYPE_CHECKING:
+    from opendesk.wiring import Services
 
 log = structlog.get_logger()
 
@@ -62,6 +66,7 @@ async def run(
         certificate = _certificate(settings)
         await signals.start(_obey_signals, stop, certificate, telling)
         signals.start_soon(telling.ask_for_time)
+        signals.start_soon(trio.to_thread.run_sync, _wire)  # while the database starts
         with stop.starting:
             async with database.serving_database(settings) as conninfo:
                 telling.starts("migrating")
@@ -81,6 +86,7 @@ async def run(
                     signals.start_soon(_end_when_exchanged, same, stop, environ)
                     listen = partial(database.connect, conninfo, same=same)
                     ready = partial(_parts, upkeep, stop)
+                    wire = await trio.to_thread.run_sync(_wire)
                     services = await wire(settings, pool, upkeep, jobs, metrics, listen=listen, ready=ready)
                     telling.starts("services")
                     keep = partial(_keep, on_restart=metrics.service_restarted, signs=telling.signs)
@@ -102,6 +108,13 @@ async def run(
         raise DatabaseExchanged
     if stop.starting.cancelled_caught:
         task_status.started([])
+
+
+def _wire() -> "Callable[..., Awaitable[Services]]":
+    """Imports all that answers calls; whoever asks again waits until it is there."""
+    from opendesk.wiring import wire  # noqa: PLC0415  # in a thread
+
+    return wire
 
 
 class Stop:
@@ -179,7 +192,7 @@ class _Database:
         return self.pools[1]
 
 
-def _timers(services: Services, db: _Database, metrics: Metrics, telling: Telling) -> Mapping[str, Service]:
+def _timers(services: "Services", db: _Database, metrics: Metrics, telling: Telling) -> Mapping[str, Service]:
     def lagged(late_s: float) -> None:
         metrics.loop_lagged(late_s)
         services.host_timeout.lagged(late_s)
@@ -216,14 +229,14 @@ def _keep(
         nursery.start_soon(partial(keep_running, name, service, on_restart=on_restart, signs=signs))
 
 
-def _counted(services: Services) -> Counted:
+def _counted(services: "Services") -> Counted:
     reachable, routers = services.network.fleet.reachable_here()
     return Counted(rooms=len(services.relay.rooms), routers=routers, reachable=reachable)
 
 
 async def _serve_web(
     settings: Settings,
-    services: Services,
+    services: "Services",
     stop: Stop,
     certificate: Certificate | None,
     environ: Mapping[str, str],
@@ -242,13 +255,13 @@ async def _serve_web(
     )
 
 
-async def _closing_time(stop: Stop, services: Services) -> None:
+async def _closing_time(stop: Stop, services: "Services") -> None:
     await stop.wait()
     services.relay.drain()
     services.console.stop()
 
 
-async def _leave(stop: Stop, services: Services) -> None:
+async def _leave(stop: Stop, services: "Services") -> None:
     """Beside the draining, which isn't to wait for a mute database."""
     await stop.wait()
     await services.nodes.leave()

@@ -135,3 +135,7 @@ class NetworkApiDisabled(OpenDeskError):
     """The network API is switched off: this daemon has no relay token (RELAY_TOKEN)."""
 
     status, code = 503, "NETWORK_API_DISABLED"
+
+
+class CannotStart(Exception):
+    """What the operator has to change before a daemon can start."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 import secrets as random
 from typing import Final
 from uuid import uuid4
@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from opendesk.console.parts import Console, console
+from opendesk.errors import CannotStart
 from opendesk.limits import counted_as
 from opendesk.network.access import RelayAccess
 from opendesk.network.events.figures import EventFigures
@@ -59,10 +60,6 @@ _KEEP_KEY = """
     )
     SELECT value FROM made UNION ALL SELECT value FROM secrets WHERE name = %(name)s LIMIT 1
 """
-
-
-class CannotStart(Exception):
-    """What the operator has to change first."""
 
 
 @frozen
@@ -168,7 +165,8 @@ async def wire(
 def all_endpoints(calls: tuple[Endpoint, ...], shown: health.Health) -> tuple[Endpoint, ...]:
     """Every call, the document of them all among them."""
     calls = (*calls, *health.endpoints(shown))
-    shown.document = dump_json(document(calls))
+    # Not before somebody asks: it takes a tenth of what a daemon has to start in.
+    shown.document = cache(lambda: dump_json(document(calls)))
     return calls
 
 

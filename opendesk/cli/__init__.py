@@ -12,6 +12,7 @@ import click
 
 from opendesk.cli import failing
 from opendesk.cli.examples import shown_in
+from opendesk.ops import collector
 
 # Each command, and what it is for. The module that has it goes by the same name; a list of them all needs none of the modules.
 COMMANDS: Final[Mapping[str, str]] = {
@@ -101,6 +102,7 @@ def group(context: click.Context, env_file: Path | None) -> None:  # noqa: ARG00
 
 
 def main() -> None:
+    collector.look_seldom()  # before the imports, which make many objects and no garbage
     if sys.stdout is None:  # closed (`>&-`): the next socket would get its number, and libraries count on a stream
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as we live
     group(prog_name="opendesk", auto_envvar_prefix="OPENDESK")

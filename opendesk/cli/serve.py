@@ -16,11 +16,11 @@ import trio
 
 from opendesk import daemon
 from opendesk.cli.common import AS_JSON, plain_failures, read_settings
-from opendesk.ops import collector, logging
+from opendesk.errors import CannotStart
+from opendesk.ops import allocator, collector, logging
 from opendesk.ops.metrics import Metrics
 from opendesk.settings import Settings
 from opendesk.supervise import GaveUp
-from opendesk.wiring import CannotStart
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ def serve(context: click.Context, *, as_json: bool) -> None:
         log.warning("settings.doubtful", what=warning)
     faulthandler.enable()  # where every thread stood, when the watchdog ends it with SIGABRT
     _raise_descriptor_limit()
-    collector.look_seldom()
+    allocator.give_back_large_blocks()
     metrics = Metrics()
     metrics.watch_logs(logs)
     with plain_failures(CannotStart, GaveUp):

@@ -30,13 +30,13 @@ class Ready:
 
 @define
 class Health:
-    """`parts` tells of each part whether it works; `holds_token` whether a caller holds the relay's token."""
+    """`parts` tells of each part whether it works; `holds_token` whether a caller holds the relay's token; `document` what all calls are."""
 
     parts: Callable[[], Awaitable[Mapping[str, bool]]]
     metrics: Metrics
     allowed: Sequence[Network]
     holds_token: Callable[[WebRequest], bool]
-    document: bytes = b""
+    document: Callable[[], bytes] = bytes
 
     async def live(self, _: Call) -> Answer:
         return Answer(Alive(ok=True))
@@ -59,7 +59,7 @@ class Health:
             raise Forbidden("the metrics want the relay token, or an address in METRICS_ALLOW")
 
     async def openapi(self, _: Call) -> Reply:
-        return Reply(200, self.document)
+        return Reply(200, self.document())
 
 
 def endpoints(health: Health) -> tuple[Endpoint, ...]:

@@ -1,8 +1,10 @@
 """Quart on Trio without a nursery and two tasks for each request, which our own server makes needless."""
 
+from collections.abc import Callable
 from typing import cast
 
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, HTTPRequestEvent
+from quart.routing import QuartRule
 from quart.utils import encode_headers
 from quart.wrappers import Response
 from quart.wrappers.base import BaseRequestWebsocket
@@ -41,10 +43,22 @@ async def _send_whole(send: ASGISendCallable, response: Response, body: DataBody
     await send({"type": "http.response.body", "body": body.data[body.begin : body.end], "more_body": False})
 
 
+class MatchedRule(QuartRule):
+    """A route that paths are matched with. Nobody asks for a path by a route's name, and what would make one takes a millisecond to compile."""
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:  # noqa: ARG002, FBT001, FBT002  # werkzeug's own
+        return _never_built
+
+
+def _never_built(*_: object) -> tuple[str, str]:
+    raise NotImplementedError
+
+
 class LeanQuartTrio(QuartTrio):
     """For an API: never redirects to a path that differs in slashes, and finds routes by the path alone."""
 
     asgi_http_class = LeanHttpConnection
+    url_rule_class = MatchedRule
 
     def __init__(self, import_name: str) -> None:
         super().__init__(import_name, static_folder=None)

@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from opendesk.network.backoff import pause_s
-from opendesk.network.events.backend import NotTaken
+from opendesk.network.events.refusals import NotTaken
 from opendesk.network.jobs.shapes import LONGEST_PAUSE_S, Again, Dead, Done, Job, NewJob, Outcome
 from opendesk.ops.audit import Audit
 from opendesk.settings import Settings

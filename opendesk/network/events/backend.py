@@ -7,13 +7,14 @@ decompression are out of the question here anyway.
 from collections.abc import Callable, Mapping
 import ssl
 import time
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 from attrs import define, field
 import httpx
 import trio
 
 from opendesk.network.events.connections import KeptConnections
+from opendesk.network.events.refusals import NotFetched, NotTaken
 from opendesk.network.signatures import BACKEND_HMAC, RELAY_HMAC, TIMESTAMP, is_signed, plain_signature
 from opendesk.settings import Settings
 from opendesk.settings.secret import Secret
@@ -41,22 +42,6 @@ NOTHING: Final = b"[]"
 
 # Reading and writing are bounded as a whole: FETCH_S, ACK_S.
 _TIMEOUT: Final = {"connect": CONNECT_S, "pool": CONNECT_S}
-
-
-class NotFetched(Exception):
-    """No events could be had. `outcome`: `failed` (it may be well the next time), or `refused` (what it answered is not what the contract says)."""
-
-    def __init__(self, outcome: Literal["failed", "refused"], why: str) -> None:
-        super().__init__(why)
-        self.outcome = outcome
-
-
-class NotTaken(Exception):
-    """The backend didn't take an ACK, or didn't say so. `status` is that of its answer, if there was one."""
-
-    def __init__(self, why: str, status: int | None = None) -> None:
-        super().__init__(why)
-        self.status = status
 
 
 def now_ms() -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 import math
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from attrs import frozen
@@ -10,7 +11,6 @@ import structlog
 import trio
 
 from opendesk.network.events.acks import ACK_LANE, AT_ONCE, Acks, AckTerms
-from opendesk.network.events.backend import BackendClient
 from opendesk.network.events.figures import EventFigures
 from opendesk.network.events.file_queue import FileQueue
 from opendesk.network.events.inbox import Inbox
@@ -22,6 +22,9 @@ from opendesk.ops.audit import Audit
 from opendesk.postgres.pool import Pool
 from opendesk.settings import Settings
 from opendesk.supervise import alive
+
+if TYPE_CHECKING:
+    from opendesk.network.events.backend import BackendClient
 
 log = structlog.get_logger()
 
@@ -48,7 +51,7 @@ def events(
 ) -> Events:
     """`pool` is that of jobs."""
     acks_wanted = settings.backend_ack_url is not None
-    backend = BackendClient.of(settings) if acks_wanted or settings.backend_events_url is not None else None
+    backend = _client(settings) if acks_wanted or settings.backend_events_url is not None else None
     inbox = Inbox(pool, fleet, audit, figures, acks_wanted, peer_silent_for)
     services: dict[str, Service] = {}
     handlers: dict[str, Handler] = {}
@@ -57,7 +60,7 @@ def events(
     if backend is not None and settings.backend_events_url is not None:
         if not settings.backend_hmac_secret:
             log.warning("events.unsigned", missing="BACKEND_HMAC_SECRET")
-        polling = Polling.of(settings, pool=pool, node=node, backend=backend, inbox=inbox, figures=figures)
+        polling = Polling.of(settings, pool=pool, node=node, fetch=backend.fetch, inbox=inbox, figures=figures)
         services["events"] = polling.run
     if settings.relay_events_file is not None:
         services["events_file"] = FileQueue.of(settings, inbox=inbox, figures=figures).run
@@ -72,7 +75,13 @@ def events(
     return Events(services, handlers)
 
 
-async def _kept_open(backend: BackendClient) -> None:
+def _client(settings: Settings) -> "BackendClient":
+    from opendesk.network.events.backend import BackendClient  # noqa: PLC0415  # httpx is a tenth of a start
+
+    return BackendClient.of(settings)
+
+
+async def _kept_open(backend: "BackendClient") -> None:
     alive(wait_s=math.inf)
     try:
         await trio.sleep_forever()

@@ -12,11 +12,11 @@ import trio
 
 from opendesk.network.backoff import pause_s
 from opendesk.network.events.acks import ACK_LANE
-from opendesk.network.events.backend import BackendClient, NotFetched
 from opendesk.network.events.batches import NotABatch, split_apart
 from opendesk.network.events.figures import EVENTS, NOTHING, EventFigures
 from opendesk.network.events.inbox import Inbox, Take, Taken, stored
 from opendesk.network.events.leases import Lease
+from opendesk.network.events.refusals import NotFetched
 from opendesk.network.routers.lanes import lane_of
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
@@ -68,13 +68,20 @@ class Polling:
 
     @classmethod
     def of(
-        cls, settings: Settings, *, pool: Pool, node: UUID, backend: BackendClient, inbox: Inbox, figures: EventFigures
+        cls,
+        settings: Settings,
+        *,
+        pool: Pool,
+        node: UUID,
+        fetch: Callable[[], Awaitable[bytes]],
+        inbox: Inbox,
+        figures: EventFigures,
     ) -> "Polling":
         """`pool` is that of jobs."""
         # What a dry run pretends to do, the daemons that do it must not be kept from.
         lease = Lease(pool, lane_of(LEASE, dry_run=settings.relay_dry_run), node)
         return cls(
-            backend.fetch,
+            fetch,
             inbox.take,
             pool,
             lease,

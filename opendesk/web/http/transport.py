@@ -15,6 +15,9 @@ Address = tuple[str, int]
 
 # One read: a head with a small body fits in.
 _READ_BYTES: Final = 64 * KIB
+# Where plain reads go first, all of them: asking for that many bytes each time would make a block of 64 KiB and give back all but its
+# beginning, and what lives longer settles in between; in a day the heap has holes of some MiB.
+_READ: Final = memoryview(bytearray(_READ_BYTES))
 # What `Limits.send_s` is for.
 _SEND_BYTES: Final = 64 * KIB
 
@@ -62,7 +65,7 @@ class Transport:
         while True:
             await trio.lowlevel.wait_readable(self._socket)
             with suppress(BlockingIOError):
-                return os.read(self._socket.fileno(), _READ_BYTES)
+                return bytes(_READ[: os.readv(self._socket.fileno(), (_READ,))])
 
     async def send(self, data: bytes) -> None:
         """Raise ClientGone, also when the client takes less than 64 KiB in `Limits.send_s`: it is cut off then."""

@@ -16,7 +16,8 @@ import trio
 
 from opendesk.network.events import acks, backend
 from opendesk.network.events.acks import ACK_EVENT, ACK_LANE, FEWEST_TRIES, PATIENCE_S, Acks, AckTerms, ack_job, is_over
-from opendesk.network.events.backend import BackendClient, NotTaken
+from opendesk.network.events.backend import BackendClient
+from opendesk.network.events.refusals import NotTaken
 from opendesk.network.jobs import Again, Dead, Done, Job, JobView, NewJob, Outcome, Retries, add, get, replay, table
 from opendesk.network.jobs.runner import Handler
 from opendesk.network.jobs.shapes import ended

@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from opendesk.network.events import backend as subject
-from opendesk.network.events.backend import MAX_PIECES, BackendClient, NotFetched, NotTaken
+from opendesk.network.events.backend import MAX_PIECES, BackendClient
 from opendesk.network.events.connections import KeptConnections
+from opendesk.network.events.refusals import NotFetched, NotTaken
 from opendesk.settings import load
 from opendesk.settings.secret import Secret
 from opendesk.simulators.event_backend import EventBackend, Fault

@@ -13,11 +13,12 @@ import trio
 from trio.testing import MockClock
 
 from opendesk.network.events import leases
-from opendesk.network.events.backend import BackendClient, NotFetched
+from opendesk.network.events.backend import BackendClient
 from opendesk.network.events.figures import EventFigures
 from opendesk.network.events.inbox import Taken
 from opendesk.network.events.leases import Lease
 from opendesk.network.events.polling import LONGEST_PAUSE_S, LOOK_S, MOST_NAMELESS, Polling, is_crowded
+from opendesk.network.events.refusals import NotFetched
 from opendesk.network.routers.lanes import PRETENDED
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
