@@ -83,13 +83,13 @@ async def run(
                     metrics.watch_pool(partial(_numbers, pools))
                     metrics.registry.register(_machine(settings, certificate))
                     signals.start_soon(_wait_no_longer, stop, pools, settings)
-                    signals.start_soon(_end_when_exchanged, same, stop, environ)
+                    signals.start_soon(_end_when_exchanged, same, stop, telling)
                     listen = partial(database.connect, conninfo, same=same)
                     ready = partial(_parts, upkeep, stop)
                     wire = await trio.to_thread.run_sync(_wire)
                     services = await wire(settings, pool, upkeep, jobs, metrics, listen=listen, ready=ready)
                     telling.starts("services")
-                    keep = partial(_keep, on_restart=metrics.service_restarted, signs=telling.signs)
+                    keep = partial(_keep, metrics=metrics, signs=telling.signs)
                     keep(routers, {"routers": services.network.fleet.run})
                     async with trio.open_nursery() as timers:
                         keep(timers, _timers(services, _Database(listen, pools), metrics, telling))
@@ -155,11 +155,11 @@ async def _obey_signals(
                 await certificate.reload()
 
 
-async def _end_when_exchanged(same: SameDatabase, stop: Stop, environ: Mapping[str, str]) -> None:
+async def _end_when_exchanged(same: SameDatabase, stop: Stop, telling: Telling) -> None:
     """A restored backup knows nothing of our sessions' sockets, leases and beats, nor we of its."""
     await same.exchanged.wait()
     log.warning("database.exchanged")
-    systemd.sd_notify(environ, systemd.STOPPING)
+    telling.stopping()
     stop.ask()
 
 
@@ -201,6 +201,7 @@ def _timers(services: "Services", db: _Database, metrics: Metrics, telling: Tell
     def database_is(*, up: bool) -> None:
         metrics.database_is_up(up=up)
         telling.database_is(up=up)
+        services.console.database_is(up=up)
 
     return {
         "heartbeats": services.heartbeats.run,
@@ -222,11 +223,10 @@ def _timers(services: "Services", db: _Database, metrics: Metrics, telling: Tell
     }
 
 
-def _keep(
-    nursery: trio.Nursery, running: Mapping[str, Service], *, on_restart: Callable[[str], None], signs: LifeSigns
-) -> None:
+def _keep(nursery: trio.Nursery, running: Mapping[str, Service], *, metrics: Metrics, signs: LifeSigns) -> None:
     for name, service in running.items():
-        nursery.start_soon(partial(keep_running, name, service, on_restart=on_restart, signs=signs))
+        metrics.service_restarted(name, 0)
+        nursery.start_soon(partial(keep_running, name, service, on_restart=metrics.service_restarted, signs=signs))
 
 
 def _counted(services: "Services") -> Counted:

@@ -11,7 +11,9 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from opendesk.ops.metrics import OTHER, Bounded, Metrics
+from opendesk.network.hotspots.work import Kind
+from opendesk.ops import audit
+from opendesk.ops.metrics import OTHER, Bounded, Metrics, with_all
 
 # From a row that is already there, over a few round trips to a router behind a mobile line, to past the 8 s that a call waits.
 ACTION_BUCKETS_S: Final = (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -70,7 +72,7 @@ class NetworkFigures:
         registry = metrics.registry
         # Looking a label up costs four times as much as counting. There are as many as `Bounded` lets through, and 3 outcomes of the audit.
         actions = Counter("opendesk_actions", "Actions, by outcome", ["action", "outcome"], registry=registry)
-        self._actions_of = cache(actions.labels)
+        self._actions_of = cache(with_all(actions, Kind, (ATTEMPT, SUCCESS, FAIL)).labels)
         action_s = Histogram(
             "opendesk_action_duration_seconds",
             "Time that an attempt at an action took on its router",
@@ -79,7 +81,8 @@ class NetworkFigures:
             registry=registry,
         )
         self._action_s_of = cache(action_s.labels)
-        self._audit_of = cache(Counter("opendesk_audit", "Lines of the audit", ["outcome"], registry=registry).labels)
+        lines = Counter("opendesk_audit", "Lines of the audit", ["outcome"], registry=registry)
+        self._audit_of = cache(with_all(lines, audit.OUTCOMES).labels)
         self._jobs = Gauge("opendesk_jobs", "Jobs, by state, each counted up to 100,000", ["state"], registry=registry)
         self._ready = Gauge("opendesk_jobs_ready", "Jobs that are due by now, and not under way", registry=registry)
         self._oldest = Gauge(

@@ -1,12 +1,14 @@
-"""Who had what done: a line in the log for each attempt, and for how it ended. Counted, so that a missing line is noticed."""
+"""Who had what done: a line in the log for each attempt, and for how it ended, whatever LOG_LEVEL says. Counted, so that a missing line is noticed."""
 
 from collections.abc import Callable
+import logging
 from typing import Any
 
 from attrs import frozen
 import structlog
 
-log = structlog.get_logger()
+# Of its own: `get_logger` has LOG_LEVEL in it, and an operator who wants less noise doesn't mean the proof of who did what.
+log = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET))
 
 ATTEMPT = "attempt"
 SUCCESS = "success"

@@ -5,6 +5,7 @@ from contextlib import suppress
 from itertools import islice
 import os
 from pathlib import Path
+import time
 from typing import Final
 
 from attrs import frozen
@@ -14,6 +15,8 @@ from prometheus_client.registry import Collector
 BACKUPS: Final = Path("/var/backups/opendesk")
 # `opendesk backup --keep` leaves a few. Whoever keeps more than this there is told of the newest of some.
 BACKUPS_MAX: Final = 1_000
+# Of file systems that others serve.
+CLOCKS_DIFFER_S: Final = 300.0
 # As `opendesk backup` names them (postgres/backups/places.py). One that is being written has another name.
 BACKUP_SUFFIX: Final = ".tar"
 
@@ -49,13 +52,14 @@ _NAMES: Final = (
 
 
 def last_backup_s(folder: Path) -> float | None:
-    """When the newest one was written; None where there is none, or nobody may look."""
+    """When the newest one was written; None where there is none, or nobody may look. One of a clock that was ahead says nothing."""
+    latest_s = time.time() + CLOCKS_DIFFER_S
     try:
         with os.scandir(folder) as entries:
             made_s = [entry.stat().st_mtime for entry in islice(entries, BACKUPS_MAX) if _is_backup(entry)]
     except OSError:
         return None
-    return max(made_s, default=None)
+    return max((one for one in made_s if one <= latest_s), default=None)
 
 
 def _is_backup(entry: os.DirEntry[str]) -> bool:

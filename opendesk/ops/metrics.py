@@ -1,7 +1,8 @@
 """Prometheus metrics of one daemon. No label grows with users, sessions, routers or addresses."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import product
 from platform import python_version
 from typing import Final, Protocol
 
@@ -56,6 +57,13 @@ class Known:
         if self._is_shown:
             self._registry.unregister(self._gauge)
             self._is_shown = False
+
+
+def with_all(counter: Counter, *words: Iterable[str]) -> Counter:
+    """Have each combination of its labels' words at 0: a series that begins at its first event hides that event from `increase()`."""
+    for labels in product(*words):
+        counter.labels(*labels)
+    return counter
 
 
 class LogNumbers(Protocol):
@@ -139,9 +147,9 @@ class Metrics:
         self._requests.labels(known, label, str(status) if 100 <= status <= 599 else OTHER).inc()  # noqa: PLR2004  # what HTTP has
         self._request_s.labels(label).observe(seconds)
 
-    def login_failed(self, reason: str) -> None:
-        """Count by a fixed word: "credentials", "rate_limited"."""
-        self._login_failures.labels(self._bounded["login"](reason)).inc()
+    def login_failed(self, reason: str, count: int = 1) -> None:
+        """Count by a fixed word: "credentials", "rate_limited". With a `count` of 0, here as below, the word is only made known."""
+        self._login_failures.labels(self._bounded["login"](reason)).inc(count)
 
     def session_event(self, event: str, count: int = 1) -> None:
         """Count by a fixed word: "created", "started"; ends are counted by their reason."""
@@ -168,9 +176,15 @@ class Metrics:
         self._timer_errors.labels(label).inc(int(failed))
         self._timer_s.labels(label).observe(seconds)
 
-    def service_restarted(self, service: str) -> None:
+    def timer_known(self, timer: str) -> None:
+        """That there is one, before it has run."""
+        label = self._bounded["timer"](timer)
+        self._timer_runs.labels(label)
+        self._timer_errors.labels(label)
+
+    def service_restarted(self, service: str, count: int = 1) -> None:
         """Fit for `keep_running(on_restart=…)`."""
-        self._restarts.labels(self._bounded["service"](service)).inc()
+        self._restarts.labels(self._bounded["service"](service)).inc(count)
 
     def loop_lagged(self, seconds: float) -> None:
         """Fit for `lag_canary(observe=…)`."""

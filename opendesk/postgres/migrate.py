@@ -148,13 +148,13 @@ def parse(file_name: str, sql: str) -> Migration:
 def plan(migrations: Sequence[Migration], applied: Sequence[Applied]) -> tuple[Migration, ...]:
     """Return what is left to apply. Raise DatabaseTooNew or MigrationChanged if the two don't belong together."""
     for place, done in enumerate(applied):
-        if done.version != place + 1:
-            raise SchemaNotOurs(f"the list of applied migrations has no number {place + 1:04}, but {done}: restore it")
-        if place >= len(migrations):
+        if done.version > len(migrations):
             raise DatabaseTooNew(
-                f"the database has migration {done}, which this program does not know (its newest is "
+                f"a newer OpenDesk migrated this: it has migration {done}, which this program does not know (its newest is "
                 f"{len(migrations):04}): run the OpenDesk that applied it, or a newer one"
             )
+        if done.version != place + 1:
+            raise SchemaNotOurs(f"the list of applied migrations has no number {place + 1:04}, but {done}: restore it")
         if migrations[place].checksum != done.checksum:
             raise MigrationChanged(
                 f"migration {done} is not the file that was applied to this database: "

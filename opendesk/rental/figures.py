@@ -12,6 +12,8 @@ from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
+from opendesk.rental.lifecycle import EndReason
+from opendesk.rental.telling import KINDS
 
 log = structlog.get_logger()
 
@@ -21,6 +23,10 @@ FIGURES_S: Final = 10.0
 COUNT_AT_MOST: Final = 100_000
 LIVE: Final = ("PENDING", "ACTIVE")
 PC_STATUSES: Final = ("ONLINE", "BUSY", "OFFLINE")
+# What the rental has Metrics count, by its words. Each is shown from the start, so that the first one of each is seen.
+EVENTS: Final = ("created", "started")
+LOG_INS_REFUSED: Final = ("credentials", "rate_limited")
+TIMERS: Final = ("expiry", "host_timeout")
 
 _COUNT: Final = f"""
     SELECT 'session', status, count(*)
@@ -38,6 +44,16 @@ class RentalFigures:
         registry = metrics.registry
         self._live = Gauge("opendesk_live_sessions", "Sessions that aren't over", ["status"], registry=registry)
         self._pcs = Gauge("opendesk_pcs", "PCs that are offered, by status", ["status"], registry=registry)
+        for event in EVENTS:
+            metrics.session_event(event, 0)
+        for reason in EndReason:
+            metrics.session_ended(reason, 0)
+        for kind in KINDS:
+            metrics.money_settled(kind, 0)
+        for refused in LOG_INS_REFUSED:
+            metrics.login_failed(refused, 0)
+        for timer in TIMERS:
+            metrics.timer_known(timer)
 
     async def keep(self, pool: Pool) -> None:
         while True:

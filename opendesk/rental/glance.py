@@ -39,8 +39,9 @@ _PLACES: Final = """
     SELECT (SELECT count(*) FROM (SELECT FROM hosts LIMIT %(most)s) AS h) AS hosts,
            (SELECT count(*) FROM (SELECT FROM host_beats WHERE last_seen_at > now() - %(fresh_s)s * interval '1 second' LIMIT %(most)s) AS b)
                AS hosts_online,
-           count(*) FILTER (WHERE status = 'ONLINE') AS online, count(*) FILTER (WHERE status = 'BUSY') AS busy, count(*) AS pcs
-      FROM (SELECT status FROM pcs WHERE deleted_at IS NULL LIMIT %(most)s) AS p
+           count(*) FILTER (WHERE status = 'ONLINE' AND is_heard) AS online, count(*) FILTER (WHERE status = 'BUSY') AS busy, count(*) AS pcs
+      FROM (SELECT p.status, b.last_seen_at > now() - %(fresh_s)s * interval '1 second' AS is_heard
+              FROM pcs p LEFT JOIN host_beats b ON b.host_id = p.host_id WHERE p.deleted_at IS NULL LIMIT %(most)s) AS p
 """
 # Those with a session that nothing is heard of first, then those that were heard of last.
 _HOSTS: Final = """
@@ -94,6 +95,8 @@ class Ended:
 
 @frozen(kw_only=True)
 class Places:
+    """A PC is `online` when it may be rented: its host is heard."""
+
     hosts: int
     hosts_online: int
     online: int

@@ -1,7 +1,6 @@
 """The books are proven once a day while the daemon serves, so that a fault is heard of before somebody asks for a payout."""
 
 from collections.abc import Awaitable, Callable
-import math
 from typing import Final
 
 import structlog
@@ -18,6 +17,8 @@ log = structlog.get_logger()
 DAY_S: Final = 86_400.0
 # After a start: a daemon that comes up has other things to do, and one that is started again and again isn't to read all each time.
 FIRST_AFTER_S: Final = 600.0
+# A large ledger takes minutes. What takes longer than this hangs, on a lock or on a database that has fallen mute.
+PROOF_AT_MOST_S: Final = 6 * 3600.0
 # For a database that is away.
 RETRY_S: Final = 60.0
 
@@ -31,18 +32,20 @@ async def keep_proving(
     """A service. On a connection of its own: with a large ledger it takes minutes."""
     await _rest(first_after_s)
     while True:
+        is_done = False
         try:
-            is_done = await prove(connect, metrics)
+            with trio.move_on_after(PROOF_AT_MOST_S) as limit:
+                is_done = await prove(connect, metrics)
         except AWAY as error:
             log.warning("ledger.not_proven", error=repr(error))
-            is_done = False
-        await _rest(DAY_S if is_done else RETRY_S)
+        if limit.cancelled_caught:
+            log.error("ledger.not_proven", error="it took too long", at_most_s=PROOF_AT_MOST_S)
+        await _rest(DAY_S if is_done or limit.cancelled_caught else RETRY_S)
 
 
 async def prove(connect: Callable[[], Awaitable[TrioConnection]], metrics: Metrics) -> bool:
     """False where another daemon is at it."""
-    # However long it takes, the database hangs up on nobody who is served, and the transport on a database that is gone.
-    supervise.alive(wait_s=math.inf)
+    supervise.alive(wait_s=PROOF_AT_MOST_S)
     async with await connect() as conn:
         row = await conn.fetch_one(_TAKE_TURN)
         if row is None or not row[0]:

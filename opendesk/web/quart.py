@@ -58,7 +58,7 @@ class LeanQuartTrio(QuartTrio):
     """For an API: never redirects to a path that differs in slashes, and finds routes by the path alone."""
 
     asgi_http_class = LeanHttpConnection
-    url_rule_class = MatchedRule
+    url_rule_class = MatchedRule  # type: ignore[assignment]  # as Quart has it of its own
 
     def __init__(self, import_name: str) -> None:
         super().__init__(import_name, static_folder=None)

@@ -251,7 +251,7 @@ async def _served(
             (url,) = await nursery.start(serve)
             headers = {"x-relay-token": TOKEN, "x-relay-internal-token": INTERNAL}
             async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, headers=headers) as client:
-                conformance = Conformance((await client.get("/openapi.json")).json())
+                conformance = await Conformance.published(client)
 
                 async def check(response: httpx.Response) -> None:
                     await response.aread()

@@ -49,6 +49,7 @@ def test_every_metric_is_there() -> None:
     events = EventFigures(metrics)
     events.took(None, "again")
     events.fetched("nothing")
+    events.polled_every(3.0)
     events.acked("taken")
     shared = {family.name for family in metrics.registry.collect()} - before
     told = set(re.findall(r"^\| `(opendesk_\w+)`", PAGE, re.MULTILINE))

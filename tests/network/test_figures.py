@@ -17,12 +17,12 @@ def made() -> tuple[Metrics, NetworkFigures]:
 
 
 def samples(text: bytes, *names: str) -> dict[tuple[str, ...], float]:
-    """Of these series the name and the labels' values, the outcome last, with the value."""
+    """Of these series that have counted something the name and the labels' values, the outcome last, with the value."""
     return {
         (sample.name, *[sample.labels[label] for label in sorted(sample.labels, key="outcome".__eq__)]): sample.value
         for family in text_string_to_metric_families(text.decode())
         for sample in family.samples
-        if sample.name in names
+        if sample.name in names and (sample.value or not sample.name.endswith("_total"))
     }
 
 

@@ -4,6 +4,8 @@ import io
 import json
 from typing import Any
 
+import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from opendesk.ops import logging
@@ -35,6 +37,19 @@ def test_each_step_is_a_line_and_counted() -> None:
 def test_a_fact_takes_no_other_s_place() -> None:
     (line,), _ = audited(("attempt", {"outcome": "success", "traceId": "another", "event": "x"}))
     assert (line["event"], line["outcome"], line["traceId"]) == ("audit", "attempt", "a-trace")
+
+
+@pytest.mark.parametrize("level", logging.LEVELS)
+def test_no_log_level_leaves_a_line_out(level: str) -> None:
+    stream = io.StringIO()
+    logs = logging.configure(level, "json", stream, environ={})
+    try:
+        Audit(lambda _: None).failure("HELLO", "a-trace", error="CIRCUIT_OPEN")
+        structlog.get_logger().info("something.else")
+    finally:
+        logs.close()
+    told = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
+    assert told == ["audit", "something.else"] if level in {"debug", "info"} else ["audit"]
 
 
 def test_secrets_do_not_reach_the_log() -> None:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+import errno
 import fcntl
 import io
+import os
 from pathlib import Path
 import stat
 import subprocess
@@ -131,6 +133,13 @@ def test_another_file_is_refused_by_name(tmp_path: Path, make: Callable[[Path], 
         archives.read(path)
 
 
+def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(BackupUnusable, match="no ordinary file"):
+        archives.read(pipe)
+
+
 def test_a_backup_of_a_newer_program_is_refused_before_anything_is_loaded() -> None:
     known = tuple(Applied(each.version, each.name, each.checksum) for each in load())
     newer = Applied(len(known) + 1, "tomorrow", "00")
@@ -187,6 +196,41 @@ def test_no_file_that_is_there_is_replaced(tmp_path: Path) -> None:
     assert (target.read_bytes(), other.read_bytes()) == (b"old", b"somebody else's")
 
 
+def test_one_that_came_at_the_last_moment_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_must_be_free", lambda _target: None)  # nobody was there when it looked
+    target = tmp_path / "new.tar"
+    with pytest.raises(BackupFailed, match="is there already"), places.new_file(target):
+        target.write_bytes(b"somebody else's")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"somebody else's"]
+
+
+def test_a_file_system_without_links_takes_backups_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: Path, _target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    target = tmp_path / "new.tar"
+    with places.new_file(target) as (file, _part):
+        file.write(b"whole")
+    assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [(target, b"whole")]
+    with pytest.raises(BackupFailed, match="is there already"), places.new_file(tmp_path / "other.tar"):
+        (tmp_path / "other.tar").touch()
+
+
+def test_a_part_that_is_about_to_get_its_name_is_still_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another backup's beginning would remove it otherwise."""
+    link = Path.hardlink_to
+
+    def late(self: Path, target: Path) -> None:
+        places._remove_parts(tmp_path)  # what another one begins with
+        link(self, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", late)
+    with places.new_file(tmp_path / "new.tar"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["new.tar"]
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(BackupFailed, match=r"nowhere/new\.tar can't be written: No such file"),
@@ -214,7 +258,9 @@ def test_the_latest_are_kept_and_others_files_are_nobodys_business(
     seconds: list[int], keep: int, others: list[str]
 ) -> None:
     ours = [places.named_at(NOON + timedelta(seconds=second)) for second in seconds]
-    gone = places.to_remove([*ours, *others], keep)
-    assert set(gone) <= set(ours)
-    left = sorted(set(ours) - set(gone))
-    assert left == sorted(ours)[-keep:]
+    made = places.named_at(NOON + timedelta(seconds=500_000))
+    gone = places.to_remove([*ours, made, *others], made, keep)
+    assert set(gone) <= set(ours) - {made}
+    left = sorted({*ours, made} - set(gone))
+    assert [name for name in left if name <= made] == sorted({name for name in ours if name < made} | {made})[-keep:]
+    assert {name for name in ours if name > made} <= set(left)  # of a clock that was ahead

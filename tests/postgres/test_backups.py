@@ -26,6 +26,10 @@ from opendesk.rental import ledger
 NO_BOOKS = Books(ok=False, wallets=0, transfers=0, entries=0, sessions=0, in_wallets=0)
 
 _NAMES = "SELECT datname FROM pg_database WHERE datname LIKE %(like)s"
+# Whoever asked in vain has run this last.
+_LOCK_IS_ASKED_FOR = (
+    "SELECT count(*) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND query LIKE '%%pg_try_advisory_lock%%'"
+)
 _PUBLIC_MAY = "SELECT has_function_privilege('public', 'opendesk.post_entries()', 'EXECUTE')"
 
 
@@ -192,6 +196,45 @@ async def test_two_restores_take_turns(place: Place, conn: TrioConnection, monke
     async with alone(place.conninfo, database.connect, ignore):
         with pytest.raises(RestoreFailed, match="another restore is under way"):
             await place.restore()
+    await place.restore()
+
+
+async def test_who_waited_for_another_restore_is_told_that_it_took_the_place(
+    place: Place, conn: TrioConnection
+) -> None:
+    told: list[RestoreFailed] = []
+
+    async def second() -> None:
+        with pytest.raises(RestoreFailed, match="another restore took the database's place") as refused:
+            await place.restore()
+        told.append(refused.value)
+
+    async def waits(admin: TrioConnection) -> None:
+        while await admin.fetch_one(_LOCK_IS_ASKED_FOR) == (0,):  # noqa: ASYNC110 - another session's state
+            await trio.sleep(0.01)
+
+    await place.backup(conn)
+    archive = archives.read(place.file)
+    async with trio.open_nursery() as nursery, alone(place.conninfo, database.connect, ignore) as first:
+        nursery.start_soon(second)
+        await waits(first.admin)
+        await first.load(archive, programs.find(14))
+        await first.take_place()
+    assert told
+
+
+async def test_a_server_that_ended_meanwhile_is_named_as_the_reason(place: Place, conn: TrioConnection) -> None:
+    async def load() -> None:
+        async with alone(place.conninfo, database.connect, ignore) as new:
+            await new.load(archives.read(place.file), programs.find(14))
+            new.admin.drop()
+            raise BackupFailed("pg_restore failed with exit code 1: server closed the connection unexpectedly")
+
+    await place.backup(conn)
+    before = await place.databases()
+    with pytest.raises(RestoreFailed, match="server ended meanwhile"):
+        await load()
+    assert await place.databases() == before | {LOADING}
     await place.restore()
 
 

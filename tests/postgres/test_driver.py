@@ -1,6 +1,7 @@
 """Statements: what they give back, how they fail, and connections that end."""
 
 from contextlib import suppress
+import tracemalloc
 from typing import Any, NamedTuple, cast
 from uuid import UUID, uuid4
 
@@ -142,6 +143,17 @@ async def test_large_parameters_go_both_ways(conn: TrioConnection) -> None:
     big = "x" * 5_000_000
     assert await conn.fetch("SELECT %s::text", (big,)) == [(big,)]
     assert await conn.fetch("SELECT %s::bytea", (big.encode(),)) == [(big.encode(),)]
+
+
+@pytest.mark.parametrize("times", [1, 10], ids=["unprepared", "prepared"])
+async def test_parameters_are_not_kept_once_sent(conn: TrioConnection, times: int) -> None:
+    tracemalloc.start()
+    try:
+        for _ in range(times):
+            await conn.run("SELECT length(%s::text)", ("x" * 5_000_000,))
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_cursor_has_adapters_of_its_own_once_asked(conn: TrioConnection) -> None:

@@ -18,7 +18,7 @@ import pytest
 import trio
 
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.embedded import account, binaries, postmaster, server, sockets
+from opendesk.postgres.embedded import account, binaries, pidfile, postmaster, server, sockets
 from opendesk.postgres.embedded import lifetime as embedded
 from opendesk.postgres.embedded.datadir import DataDir
 from opendesk.postgres.embedded.lifetime import embedded_server, running_server, server_for_command
@@ -93,7 +93,7 @@ async def eventually(is_so: Callable[[], bool]) -> None:
 
 
 def postmaster_pid(data_dir: Path) -> int:
-    found = postmaster.read(data_dir / "postgres")
+    found = pidfile.read(data_dir / "postgres")
     assert found is not None
     return found.pid
 
@@ -115,7 +115,7 @@ async def left_behind(data_dir: Path) -> AsyncIterator[int]:
         **user.drop,
     ) as process:
         try:
-            await eventually(lambda: (now := postmaster.read(pgdata)) is not None and now.is_ready)
+            await eventually(lambda: (now := pidfile.read(pgdata)) is not None and now.is_ready)
             yield process.pid
         finally:
             process.kill()
@@ -401,7 +401,7 @@ async def test_server_that_dies_while_serving_comes_back(data_dir: Path, number:
 
 async def until_it_answers(conninfo: str, *, not_pid: int) -> None:
     data = Path(str(psycopg.conninfo.conninfo_to_dict(conninfo)["host"]))
-    await eventually(lambda: (now := postmaster.read(data)) is not None and now.pid != not_pid and now.is_ready)
+    await eventually(lambda: (now := pidfile.read(data)) is not None and now.pid != not_pid and now.is_ready)
     with trio.fail_after(DEADLINE_S):
         while not await server.answers(conninfo):
             await trio.sleep(0.01)

@@ -141,6 +141,13 @@ async def test_database_of_a_newer_program_is_refused(empty: TrioConnection) -> 
             await call(empty, migrations=[FIRST])
 
 
+async def test_a_newer_programs_is_one_too_where_there_is_a_gap(empty: TrioConnection) -> None:
+    await migrate(empty, migrations=[FIRST])
+    await empty.run("UPDATE opendesk.migrations SET version = 9999")
+    with pytest.raises(DatabaseTooNew, match="a newer OpenDesk migrated this: it has migration 9999_first"):
+        await pending(empty, migrations=[FIRST])
+
+
 async def test_file_that_was_changed_after_it_was_applied_is_refused(empty: TrioConnection) -> None:
     await migrate(empty, migrations=[FIRST])
     with pytest.raises(MigrationChanged, match="0001_first is not the file"):

@@ -13,7 +13,7 @@ import trio.testing
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool, with_options
-from opendesk.rental import closing, sessions
+from opendesk.rental import closing, sessions, telling
 from opendesk.rental.closing import Closing, Snapshot
 from opendesk.rental.lifecycle import EndReason, Status
 from opendesk.rental.sessions import Session
@@ -154,6 +154,20 @@ async def test_two_daemons_work_off_one_backlog_once(
     assert sum(done) == len(backlog)
 
 
+async def test_each_session_that_time_ended_is_a_line_and_a_crowd_a_count(
+    conn: TrioConnection, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "NAMED_MAX", 2)
+    backlog = [str((await due(conn, late=late * SECOND)).id) for late in (30, 20, 10)]
+    with capture_logs() as logs:
+        await make_expiry(pool).expire_due()
+    *named, rest = logs
+    assert {line["event"] for line in named} == {"session.ended"}
+    assert len({line["session"] for line in named} & set(backlog)) == 2
+    assert {(line["reason"], line["fault"], line["by"]) for line in named} == {("COMPLETED", "NONE", "expiry")}
+    assert (rest["event"], rest["sessions"], rest["by"]) == ("sessions.ended_too", 1, "expiry")
+
+
 # ---- what can't be closed
 
 
@@ -229,7 +243,10 @@ async def test_a_row_that_somebody_holds_does_not_hold_up_the_rest(conninfo: str
         await other.run("SELECT FROM pcs WHERE id = %s FOR UPDATE", (held.pc_id,))
         with capture_logs() as logs:
             assert await make_expiry(hasty).expire_due() == 2
-    assert [line["event"] for line in logs] == ["sessions.batch_stuck", "sessions.locked"]
+    assert [line["event"] for line in logs if line["log_level"] == "warning"] == [
+        "sessions.batch_stuck",
+        "sessions.locked",
+    ]
     assert [await status_of(conn, session.id) for session in (held, *free)] == ["ACTIVE", "ENDED", "ENDED"]
     await hasty.aclose()
 

@@ -255,6 +255,19 @@ async def test_a_pc_that_somebody_holds_comes_with_the_next_check(
     assert await pc_status(conn, stage.pc) == "OFFLINE"
 
 
+async def test_hosts_that_were_timed_out_are_named_and_their_sessions(
+    conn: TrioConnection, pool: Pool, stage: Stage
+) -> None:
+    session = await rent(conn, stage, used=10 * MINUTE, silent=4 * MINUTE)
+    with capture_logs() as logs:
+        await check(conn, pool)
+    ended, named, counted = logs
+    assert (ended["event"], ended["session"], ended["by"]) == ("session.ended", str(session.id), "host_timeout")
+    assert (ended["reason"], ended["fault"], ended["host"]) == ("HOST_TIMEOUT", "HOST", str(stage.host.id))
+    assert (named["event"], named["host"]) == ("host.timed_out", str(stage.host.id))
+    assert (counted["event"], counted["hosts"], counted["sessions"]) == ("hosts.timed_out", 1, 1)
+
+
 async def test_a_wallet_that_somebody_holds_does_not_keep_others_from_being_judged(
     conninfo: str, conn: TrioConnection, stage: Stage
 ) -> None:

@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 import trio
 
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.embedded import postmaster
+from opendesk.postgres.embedded import pidfile, postmaster
 from opendesk.postgres.embedded.lifetime import running_server
 
 # What a test that hangs is given; nothing is measured by it.
@@ -179,7 +179,7 @@ async def launch(
 
 def postgres_of(data_dir: Path) -> int | None:
     """The process id of the server on this data directory."""
-    found = postmaster.read(data_dir / "postgres")
+    found = pidfile.read(data_dir / "postgres")
     return found.pid if found is not None and postmaster.is_alive(found.pid, data_dir / "postgres") else None
 
 

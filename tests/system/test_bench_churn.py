@@ -1,9 +1,17 @@
 """What the benchmarks of churn and of noticing reckon with."""
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+from attrs import asdict
 import pytest
 
 from scripts.benchmarks.churn import grown
-from scripts.benchmarks.churn_hour import HOUR, hour
+from scripts.benchmarks.churn_acts import Caller, Refused, Town
+from scripts.benchmarks.churn_hour import HOUR, Hour, hour
+from scripts.benchmarks.churn_load import Crowd
 from scripts.benchmarks.churn_memory import rollup, slope, spread
 from scripts.benchmarks.noticing import STALLED_BAR_S, UNIT, watchdog_s
 from scripts.benchmarks.sizes import FULL, QUICK
@@ -41,6 +49,58 @@ def test_a_quick_hour_has_some_of_everything_but_of_what_takes_long() -> None:
     assert hour(FULL) == HOUR
     quick = hour(QUICK)
     assert (quick.ended, quick.killed, quick.expired, quick.flaps, quick.silent) == (1, 1, 1, 1, 0)
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """A server that answers everything so; its port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_daemon_refuses_and_what_is_counted_names_nobody(status: int) -> None:
+    with answering(status) as port, closing(Caller(port)) as caller:
+        with pytest.raises(Refused, match=f"^GET /sessions/…: {status}$"):
+            caller.ask("GET", "/sessions/01a20466-72a4?limit=20")
+        caller.ask("GET", "/metrics", expected=(status,))
+
+
+def test_any_other_answer_than_expected_is_a_fault() -> None:
+    with answering(500) as port, closing(Caller(port)) as caller, pytest.raises(RuntimeError, match="GET /pcs: 500"):
+        caller.ask("GET", "/pcs")
+
+
+def test_an_hour_with_too_much_refused_is_a_fault_and_its_acts_are_counted() -> None:
+    nothing = dict.fromkeys(asdict(HOUR), 0)
+    with answering(503) as port:
+        account = {"user": "somebody", "token": "any"}
+        crowd = Crowd(Town(port, "any", [account], [], []))
+        few = crowd.hour(Hour(**{**nothing, "looks": 4}))
+        many = crowd.hour(Hour(**{**nothing, "looks": 40}))
+    assert (few["acts"], sum(few["refused"].values()), few["faults"]) == (4, 4, [])
+    assert many["acts"] == 40
+    assert many["faults"][0].startswith("of 40 acts 40 were refused: ")
 
 
 def test_the_unit_s_watchdog_leaves_a_stalled_loop_no_longer_than_the_bar() -> None:

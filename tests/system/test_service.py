@@ -106,9 +106,9 @@ async def test_a_restart_loses_no_connection_attempt(manager: ServiceManager, da
 
 
 async def test_a_loop_that_stalls_feeds_the_watchdog_no_more_and_the_end_tells_where(
-    manager: ServiceManager, data_dir: Path
+    manager: ServiceManager, folder: Path, conninfo: str
 ) -> None:
-    daemon = await manager.start(data_dir, command=wrong(STALLS))
+    daemon = await manager.start(folder, command=wrong(STALLS), DATABASE_URL=url_of(conninfo))
     await manager.hears("WATCHDOG", after=2)
     daemon.send(signal.SIGUSR1)
     await fed_no_more(manager)
@@ -121,9 +121,11 @@ async def test_a_loop_that_stalls_feeds_the_watchdog_no_more_and_the_end_tells_w
 
 
 async def test_a_service_that_hangs_alone_is_named_and_the_watchdog_is_fed_no_more(
-    manager: ServiceManager, data_dir: Path
+    manager: ServiceManager, folder: Path, conninfo: str
 ) -> None:
-    daemon = await manager.start(data_dir, command=wrong(HANGS), expected=("service.silent",))
+    daemon = await manager.start(
+        folder, command=wrong(HANGS), expected=("service.silent",), DATABASE_URL=url_of(conninfo)
+    )
     line = await daemon.says("service.silent")
     assert "retention (start)" in line["services"]
     await fed_no_more(manager)

@@ -118,6 +118,20 @@ def test_times_and_limits_fit_the_daemons_own(service: str) -> None:
     assert unit["LimitNOFILE"] == [str(DESCRIPTORS)]
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_socket_gives_up_on_a_wrong_setting_and_on_nothing_else(service: str) -> None:
+    """What systemd starts again by itself comes as often as that at most; what it leaves down is called again without a pause."""
+    socket, (pause,) = options(service.replace(".service", ".socket")), options(service)["RestartSec"]
+    (within,), (times,) = socket["TriggerLimitIntervalSec"], socket["TriggerLimitBurst"]
+    assert int(within) / int(pause) <= int(times)
+    assert options(service)["RestartPreventExitStatus"] == ["2"]
+
+
+def test_a_backup_sees_the_server_that_the_daemon_runs() -> None:
+    """Each has users of its own (PrivateUsers=), between which an invisible /proc shows nothing."""
+    assert "ProtectProc" not in options("opendesk-backup.service")
+
+
 def test_one_of_several_daemons_is_as_closed_as_a_single_one() -> None:
     single, one_of_several = options("opendesk.service"), options("opendesk@.service")
     differing = {name for name in single | one_of_several if single.get(name) != one_of_several.get(name)}

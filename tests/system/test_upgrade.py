@@ -174,7 +174,8 @@ async def _is_right(town: Town, conn: TrioConnection) -> None:
     assert await conn.fetch("SELECT status FROM sessions WHERE client_user_id = %(id)s", mine) == [("ACTIVE",)]
 
 
-@pytest.mark.parametrize("way", ["stopped", "killed"])
+# Killed daemons and what they leave have tests of their own (test_crash.py, test_network_crash.py): here it is both at once.
+@pytest.mark.parametrize("way", ["stopped", pytest.param("killed", marks=pytest.mark.long)])
 async def test_nobody_loses_anything_when_a_new_version_takes_over(folder: Path, data_dir: Path, way: str) -> None:
     router = aged_router()
     router.phone(MAC, IP)

@@ -1,6 +1,7 @@
 """Answers judged by the document that the daemon publishes, more strictly than a client should: nothing that isn't written there."""
 
 from collections.abc import Iterator
+from functools import cache
 import json
 import re
 from typing import Any, Final
@@ -32,6 +33,13 @@ class Conformance:
     document: Json
     seen: set[tuple[str, int]] = field(factory=set)
     _validators: dict[str, Any] = field(factory=dict)
+
+    @classmethod
+    async def published(cls, client: httpx.AsyncClient) -> "Conformance":
+        """By what this daemon publishes: it is of the program, so one that was read is good for all, and for what was made of it."""
+        if not _READ:
+            _READ.append(cls((await client.get("/openapi.json")).json()))
+        return cls(_READ[0].document, validators=_READ[0]._validators)
 
     def check(self, response: httpx.Response) -> None:
         """Fail with what differs from the document."""
@@ -69,7 +77,7 @@ class Conformance:
     def operation(self, method: str, path: str) -> tuple[str, Json]:
         path = "/" + path.strip("/")  # as Quart does
         for template, item in self.document["paths"].items():
-            if re.fullmatch(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)), path) and method.lower() in item:
+            if _paths_of(template).fullmatch(path) and method.lower() in item:
                 return template, item[method.lower()]
         raise AssertionError(f"{method} {path} is not in the document")
 
@@ -125,6 +133,15 @@ class Conformance:
             self._validators[key] = jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
         faults = [f"{list(fault.instance_path)}: {fault.message}" for fault in self._validators[key].iter_errors(value)]
         assert not faults, faults
+
+
+# The first of this process.
+_READ: Final[list[Conformance]] = []
+
+
+@cache
+def _paths_of(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{\w+\\\}", "[^/]+", re.escape(template)))
 
 
 def closed(schemas: Json) -> Json:

@@ -236,7 +236,7 @@ async def _served(
         )
         (url,) = await nursery.start(serve)
         async with httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, verify=False) as client:
-            conformance = Conformance((await client.get("/openapi.json")).json())
+            conformance = await Conformance.published(client)
 
             async def check(response: httpx.Response) -> None:
                 await response.aread()

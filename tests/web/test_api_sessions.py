@@ -43,6 +43,40 @@ async def test_a_reservation_holds_the_whole_price(site: Site) -> None:
     assert (await ana.get(f"/pcs/{pc}")).json()["pc"]["status"] == "ONLINE"
 
 
+def lines_of(site: Site, session: str) -> list[Json]:
+    return [line for line in site.lines() if line.get("session") == session]
+
+
+async def test_a_sessions_id_finds_in_the_log_who_booked_started_and_ended_it(site: Site) -> None:
+    host, ana, pc = await both(site)
+    asked = {"pcId": pc, "minutesPurchased": 30}
+    session = (await ana.post("/sessions", json=asked, headers={"X-Request-ID": "booking"})).json()["session"]["id"]
+    again = await ana.post(f"/sessions/{session}/start", headers={"Idempotency-Key": "once-only"})
+    assert (await ana.post(f"/sessions/{session}/start", headers={"Idempotency-Key": "once-only"})).text == again.text
+    await host.post(f"/sessions/{session}/end", headers={"X-Request-ID": "ending"})
+    booked, started, ended = lines_of(site, session)
+    assert [line["event"] for line in (booked, started, ended)] == [
+        "session.booked",
+        "session.started",
+        "session.ended",
+    ]
+    assert (booked["client"], booked["pc"], booked["host"], booked["minutes"], booked["traceId"]) == (
+        *(str(ana.id), pc, str(host.host_id), 30, "booking"),
+    )
+    assert started["by"] == str(ana.id)
+    assert (ended["by"], ended["reason"], ended["fault"], ended["traceId"]) == (
+        *(str(host.id), "ENDED_BY_HOST", "HOST", "ending"),
+    )
+
+
+async def test_a_cancelled_reservation_is_an_end_in_the_log(site: Site) -> None:
+    _host, ana, pc = await both(site)
+    session = await site.reserved(ana, pc)
+    await ana.post(f"/sessions/{session}/cancel")
+    _booked, ended = lines_of(site, session)
+    assert (ended["event"], ended["reason"], ended["by"]) == ("session.ended", "CANCELLED", str(ana.id))
+
+
 async def test_a_session_from_start_to_end(site: Site) -> None:
     host, ana, pc = await both(site)
     session = await site.reserved(ana, pc)

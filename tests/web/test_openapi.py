@@ -1,6 +1,7 @@
 """`schemas/openapi.json`, which is published, is what the program says and does. UPDATE_SCHEMA=1 writes it anew."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 import json
 import os
 from pathlib import Path
@@ -259,6 +260,8 @@ async def _a_day(site: Site) -> None:
 
 async def test_the_judge_sees_what_differs(site: Site) -> None:
     """A test of the tests: an answer that isn't as the document says is found out."""
+    # Others are judged by the one that was read.
+    site.conformance.document, site.conformance._validators = deepcopy(site.conformance.document), {}
     site.conformance.document["components"]["schemas"]["Alive"]["required"].append("more")
     with pytest.raises(AssertionError, match="more"):
         await site.client.get("/health/live")

@@ -1,8 +1,10 @@
-"""The whole story of an event, an order, a device or a job, as the database knows it: event → job → commands → rows → grant → its end → ACK."""
+"""The whole story of an event, an order, a device, an address or a job, as the database knows it: event → job → commands → rows → grant → its end → ACK."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
+from ipaddress import ip_address
+import re
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,6 +25,11 @@ MOST_GRANTS: Final = 50
 MOST_JOBS: Final = 200
 # The last ACKs of one event, or ends of one grant, beside the first: a backend that gives an event again is told again.
 LAST_EACH: Final = 3
+
+# Of devices with the same address.
+MOST_DEVICES: Final = 20
+
+_MAC: Final = re.compile(r"[0-9A-Fa-f]{2}(?:[:-]?[0-9A-Fa-f]{2}){5}")
 
 # Jobs are looked for from the first of what they were made for; their ids have the time in milliseconds, by the same clock.
 _EARLIER: Final = timedelta(seconds=1)
@@ -46,12 +53,13 @@ _GRANTS: Final = f"""
                       AS revoked (router, ip, mac, begins, ends)
                    ON g.router_id = revoked.router AND g.ended_at BETWEEN revoked.begins AND revoked.ends AND g.end_reason = 'revoked'
                       AND (revoked.ip IS NULL OR revoked.ip = g.ip) AND (revoked.mac IS NULL OR revoked.mac = g.mac)
+        UNION
+        {_GRANT} WHERE (g.mac = %(mac)s::macaddr OR g.ip = %(ip)s::inet) AND (g.ended_at IS NULL OR g.ended_at > now() - interval '7 days')
     ) AS found ORDER BY id DESC LIMIT %(limit)s
 """
-_DEVICE: Final = """
-    SELECT router_id, host(ip) AS ip, upper(mac::text) AS mac, created_at, seen_at, addresses
-      FROM hotspot_devices WHERE token_hash = %(hash)s
-"""
+_DEVICES: Final = "SELECT router_id, host(ip) AS ip, upper(mac::text) AS mac, created_at, seen_at, addresses FROM hotspot_devices"
+_DEVICE: Final = f"{_DEVICES} WHERE token_hash = %(hash)s"
+_DEVICES_AT: Final = f"{_DEVICES} WHERE mac = %(mac)s::macaddr OR ip = %(ip)s::inet ORDER BY seen_at DESC LIMIT %(limit)s"
 # `nth`: counted from the newest of its kind; of the first, how many there are.
 _JOBS: Final = f"""
     WITH found AS (
@@ -72,6 +80,24 @@ _ROUTERS: Final = """
     SELECT router_id, leased_until > clock_timestamp() AS is_driven, open_until, last_error, last_error_at
       FROM router_states WHERE router_id = ANY (%(ids)s)
 """
+
+
+@frozen
+class Address:
+    """A MAC or an IP address that is asked for: one of both, as the database has it."""
+
+    mac: str | None = None
+    ip: str | None = None
+
+    @classmethod
+    def of(cls, word: str) -> "Address":
+        if _MAC.fullmatch(word):
+            digits = re.sub("[:-]", "", word).upper()
+            return cls(mac=":".join(digits[place : place + 2] for place in range(0, len(digits), 2)))
+        try:
+            return cls(ip=None if "%" in word else str(ip_address(word)))
+        except ValueError:
+            return cls()
 
 
 @frozen(kw_only=True)
@@ -126,42 +152,59 @@ class Chain:
     grants: tuple[GrantView, ...] = ()
     jobs: tuple[JobView, ...] = ()
     device: DeviceView | None = None
+    devices: tuple[DeviceView, ...] = ()  # at the address that was asked for
     routers: tuple[RouterView, ...] = ()
     cut: tuple[str, ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        return not (self.events or self.grants or self.jobs or self.device)
+        return not (self.events or self.grants or self.jobs or self.device or self.devices)
 
 
-async def find(conn: TrioConnection, word: str) -> Chain:
-    """All that hangs together with an eventId, a pedidoId, a deviceToken or a job's id. One snapshot, and nothing is written."""
+async def find(conn: TrioConnection, word: str, *, as_token: bool = True) -> Chain:
+    """All that hangs together with an eventId, a pedidoId, a deviceToken, a MAC or IP address, or a job's id.
+
+    One snapshot, and nothing is written. Without `as_token` it is no deviceToken, whatever it is.
+    """
     async with conn.transaction():
         await conn.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         await conn.run(f"SET LOCAL statement_timeout = '{_STATEMENT_LIMIT_S}s'")
-        return await _find(conn, word)
+        return await _find(conn, word, as_token=as_token)
 
 
-async def _find(conn: TrioConnection, word: str) -> Chain:
+async def _find(conn: TrioConnection, word: str, *, as_token: bool) -> Chain:
     token = sha256(word.encode("utf-8", "surrogatepass")).digest()
-    device = await conn.fetch_one(_DEVICE, {"hash": token}, row=DeviceView)
+    device = await conn.fetch_one(_DEVICE, {"hash": token}, row=DeviceView) if as_token else None
+    address = Address.of(word)
     named, job = await looking.find(conn, word), await _job(conn, word)
     events = list(named) + await looking.of_orders(conn, [word], limit=MOST_EVENTS + 1)
     if job is not None:
         events += await _events_of(conn, job)
     if device is not None:
         events += await looking.of_device(conn, device.router_id, device.mac, limit=MOST_EVENTS + 1)
+    if address.mac is not None:
+        events += await looking.of_mac(conn, address.mac, limit=MOST_EVENTS + 1)
     found = sorted(
         {(event.id_hash, event.dry_run): event for event in events}.values(), key=lambda event: event.received_at
     )
     orders = {word} | {event.pedido_id for event in found if event.pedido_id}
     if job is not None and (order := await conn.fetch_one(_ORDER_OF, {"id": job.id})) and order[0]:
         orders.add(order[0])
-    grants = await _grants(conn, orders, None if device is None else token, found)
+    grants = await _grants(conn, orders, None if device is None else token, address, found)
+    devices = await _devices(conn, address)
     is_order = word in {event.pedido_id for event in found} | {grant.pedido_id for grant in grants}
-    kinds = {"eventId": bool(named), "pedidoId": is_order, "deviceToken": device is not None, "jobId": job is not None}
+    is_there = bool(found or grants or devices)
+    kinds = {
+        "eventId": bool(named),
+        "pedidoId": is_order,
+        "deviceToken": device is not None,
+        "jobId": job is not None,
+        "mac": address.mac is not None and is_there,
+        "ip": address.ip is not None and is_there,
+    }
     shown, given = found[-MOST_EVENTS:], grants[-MOST_GRANTS:]
-    made, cut = await _jobs(conn, shown, given, job, calls_too=is_order or device is not None)
+    calls_too = is_order or device is not None or address != Address()
+    made, cut = await _jobs(conn, shown, given, job, calls_too=calls_too)
     chain = Chain(
         now=await _now(conn),
         found_as=tuple(kind for kind, is_it in kinds.items() if is_it),
@@ -169,9 +212,17 @@ async def _find(conn: TrioConnection, word: str) -> Chain:
         grants=given,
         jobs=made,
         device=device,
-        cut=(*_cut(events=len(found) > MOST_EVENTS, grants=len(grants) > MOST_GRANTS), *cut),
+        devices=devices[:MOST_DEVICES],
+        cut=(*_cut(events=len(found) > MOST_EVENTS, grants=len(grants) > MOST_GRANTS, devices=len(devices) > MOST_DEVICES), *cut),
     )
     return evolve(chain, routers=await _routers(conn, chain))
+
+
+async def _devices(conn: TrioConnection, address: Address) -> tuple[DeviceView, ...]:
+    if address == Address():
+        return ()
+    values = {"mac": address.mac, "ip": address.ip, "limit": MOST_DEVICES + 1}
+    return tuple(await conn.fetch(_DEVICES_AT, values, row=DeviceView))
 
 
 async def _now(conn: TrioConnection) -> datetime:
@@ -200,7 +251,7 @@ async def _events_of(conn: TrioConnection, job: JobView) -> list[EventView]:
 
 
 async def _grants(
-    conn: TrioConnection, orders: Collection[str], device: bytes | None, events: Sequence[EventView]
+    conn: TrioConnection, orders: Collection[str], device: bytes | None, address: Address, events: Sequence[EventView]
 ) -> tuple[GrantView, ...]:
     """In the order in which they were given; of a revoke, those that it ended."""
     revokes = [
@@ -209,6 +260,8 @@ async def _grants(
     values = {
         "orders": list(orders),
         "device": device,
+        "mac": address.mac,
+        "ip": address.ip,
         "routers": [event.router_id for event in revokes],
         "ips": [event.ip for event in revokes],
         "macs": [event.mac for event in revokes],

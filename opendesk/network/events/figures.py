@@ -5,7 +5,7 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 
 from opendesk.network.events.types import Type
-from opendesk.ops.metrics import OTHER, Bounded, Known, Metrics
+from opendesk.ops.metrics import OTHER, Bounded, Known, Metrics, with_all
 
 # How taking one in ends. What becomes of it later is a job's end, and counted as such (`opendesk_jobs`).
 RECEIVED: Final = "received"
@@ -17,6 +17,9 @@ NAMELESS: Final = "nameless"
 EVENTS: Final = "events"
 NOTHING: Final = "nothing"
 ANSWERED: Final = frozenset({EVENTS, NOTHING})
+# How one ends that it didn't answer, or not as it should; and files that were taken instead, or were none.
+_FETCHES: Final = (EVENTS, NOTHING, "failed", "refused", "file", "file_refused")
+_ACKS: Final = ("taken", "failed", "dead")
 
 _TYPES: Final = frozenset(Type)
 
@@ -38,7 +41,17 @@ class EventFigures:
             registry=None,
         )
         self._last_fetch = Known(registry, fetched)
+        poll = Gauge("opendesk_event_poll_seconds", "How often the backend is asked, where it is", registry=None)
+        self._poll = Known(registry, poll)
         self._waiting = Gauge("opendesk_inbox_events", "Events that are not decided yet", registry=registry)
+        with_all(self._events, (*Type, OTHER), (RECEIVED, REFUSED))
+        with_all(self._events, (OTHER,), (AGAIN, NAMELESS))  # of these no type is looked at
+        with_all(self._fetches, _FETCHES)
+        with_all(self._acks, _ACKS)
+
+    def polled_every(self, seconds: float) -> None:
+        """What an alert is to go by that says that nothing was fetched for too long."""
+        self._poll.shown().set(seconds)
 
     def took(self, kind: str | None, outcome: str, count: int = 1) -> None:
         label = kind if kind in _TYPES else OTHER

@@ -50,6 +50,10 @@ _OF_DEVICE: Final = f"""
                     ORDER BY e.received_at DESC LIMIT %(limit)s) AS last
      ORDER BY received_at
 """
+_OF_MAC: Final = f"""
+    SELECT * FROM (SELECT {_VIEW} FROM events e WHERE e.mac = %(mac)s ORDER BY e.received_at DESC LIMIT %(limit)s) AS last
+     ORDER BY received_at
+"""
 _COUNT: Final = f"SELECT count(*) FROM (SELECT {_WAITING} LIMIT %(most)s) AS found"
 
 
@@ -120,6 +124,11 @@ async def of_orders(conn: TrioConnection, orders: Sequence[str], *, limit: int) 
 async def of_device(conn: TrioConnection, router: str, mac: str, *, limit: int) -> list[EventView]:
     """The last about this MAC on this router, in the order of arrival."""
     return await conn.fetch(_OF_DEVICE, {"router": router, "mac": mac, "limit": limit}, row=EventView)
+
+
+async def of_mac(conn: TrioConnection, mac: str, *, limit: int) -> list[EventView]:
+    """The last about this MAC on any router, in the order of arrival."""
+    return await conn.fetch(_OF_MAC, {"mac": mac, "limit": limit}, row=EventView)
 
 
 async def count_waiting(conn: TrioConnection, *, most: int = COUNT_AT_MOST) -> int:

@@ -80,6 +80,7 @@ class Polling:
         """`pool` is that of jobs."""
         # What a dry run pretends to do, the daemons that do it must not be kept from.
         lease = Lease(pool, lane_of(LEASE, dry_run=settings.relay_dry_run), node)
+        figures.polled_every(settings.backend_events_poll_ms / 1000)
         return cls(
             fetch,
             inbox.take,

@@ -132,7 +132,9 @@ class Runner:
 
     async def _find(self, working: trio.Nursery) -> None:
         while (limit := min(self._holding.space, CLAIM_AT_ONCE)) <= 0:
+            alive("finding", wait_s=math.inf)  # while the database is away no outcome is written, and none leaves
             await self._holding.one_less()
+            alive("finding")
         at_once = {lane: handler.at_once for lane, handler in self._handlers.items()}
         rooms = self._holding.rooms(self._lanes.open_lanes(), at_once, self._lookout.wanted)
         lanes = self._lookout.take(rooms)

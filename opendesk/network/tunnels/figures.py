@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from opendesk.network.tunnels.keeping.plan import Kind
 from opendesk.network.tunnels.keeping.presence import STATUSES, Status
-from opendesk.ops.metrics import Known, Metrics
+from opendesk.ops.metrics import Known, Metrics, with_all
 
 # From an interface with some peers to ten thousand that are all put.
 PASS_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0)
@@ -18,6 +18,7 @@ CHANGED: Final = "changed"  # and now it is right
 NOT_HELD: Final = "not_held"  # somebody or something undoes it
 UNREADABLE: Final = "unreadable"  # `wg` failed
 DATABASE_AWAY: Final = "database_away"
+OUTCOMES: Final = (RIGHT, CHANGED, NOT_HELD, UNREADABLE, DATABASE_AWAY)
 
 
 class TunnelFigures:
@@ -42,6 +43,9 @@ class TunnelFigures:
         self._transitions = Counter(
             "opendesk_tunnel_transitions", "Devices that went offline or came back", ["to"], registry=registry
         )
+        with_all(self._drift, [kind.value for kind in Kind])
+        with_all(self._passes, OUTCOMES)
+        with_all(self._transitions, STATUSES)
 
     def drifted(self, kind: Kind, count: int = 1) -> None:
         self._drift.labels(kind.value).inc(count)

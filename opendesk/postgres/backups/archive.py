@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import hashlib
 from pathlib import Path
+import stat
 import tarfile
 from typing import Any, BinaryIO, Final
 
@@ -79,6 +80,8 @@ class Archive:
 
 def read(path: Path) -> Archive:
     """What the file says of itself. Raise BackupUnusable, OSError."""
+    if not stat.S_ISREG(path.stat().st_mode):  # it is read more than once, and a pipe would wait for its other end
+        raise BackupUnusable(f"{path} is no ordinary file")
     try:
         with tarfile.open(path, "r:") as tar:
             manifest = load_manifest(_manifest(tar))

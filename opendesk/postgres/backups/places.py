@@ -25,16 +25,20 @@ def named_at(now: datetime) -> str:
     return f"opendesk_{now:%Y%m%d_%H%M%S}.tar"
 
 
-def to_remove(names: Sequence[str], keep: int) -> list[str]:
-    """Of the backups with names of ours all but the latest; other files are nobody's business here."""
-    ours = sorted(name for name in names if _NAME.fullmatch(name))
-    return ours[:-keep]
+def to_remove(names: Sequence[str], made: str, keep: int) -> list[str]:
+    """Of the backups with names of ours all but the latest, of which `made` is one; other files are nobody's business here.
+
+    Nor are those with later names, by a clock that was ahead: nobody knows how old they are.
+    """
+    older = sorted(name for name in names if _NAME.fullmatch(name) and name < made)
+    return older[: max(0, len(older) + 1 - keep)]
 
 
-def remove_old(folder: Path, keep: int) -> list[str]:
-    names = to_remove([entry.name for entry in folder.iterdir() if entry.is_file()], keep)
+def remove_old(made: Path, keep: int) -> list[str]:
+    """Of those beside the one that was just made."""
+    names = to_remove([entry.name for entry in made.parent.iterdir() if entry.is_file()], made.name, keep)
     for name in names:
-        (folder / name).unlink(missing_ok=True)
+        (made.parent / name).unlink(missing_ok=True)
     return names
 
 
@@ -55,8 +59,8 @@ def new_file(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
         with os.fdopen(descriptor, "w+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or we are killed
             yield file, part
-        _must_be_free(target)
-        part.rename(target)
+            file.flush()
+            _name(part, target)  # while it is locked, or another backup would take it for a dead one's
         _sync(target.parent)
     except OSError as error:
         raise BackupFailed(f"{target} can't be written: {error.strerror}") from error
@@ -64,9 +68,23 @@ def new_file(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
         part.unlink(missing_ok=True)
 
 
+def _name(part: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(part)  # unlike a renaming it never replaces, however late somebody else came
+    except FileExistsError:
+        raise _taken(target) from None
+    except OSError:  # a file system without links, such as a memory stick's
+        _must_be_free(target)
+        part.rename(target)
+
+
 def _must_be_free(target: Path) -> None:
     if os.path.lexists(target):
-        raise BackupFailed(f"{target} is there already, and no backup replaces another: choose another name")
+        raise _taken(target)
+
+
+def _taken(target: Path) -> BackupFailed:
+    return BackupFailed(f"{target} is there already, and no backup replaces another: choose another name")
 
 
 def _remove_parts(folder: Path) -> None:

@@ -6,7 +6,7 @@ another name, and that step is one transaction.
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from attrs import define
 from psycopg import sql
@@ -47,6 +47,7 @@ _CUT_EVERY_S: Final = 0.02
 # Removing a database takes a moment; a server that is gone is not waited for.
 _REMOVE_S: Final = 30.0
 
+_WHICH: Final = "SELECT oid FROM pg_database WHERE datname = %(name)s"
 _KEPT_AS: Final = "SELECT %(name)s || to_char(now() AT TIME ZONE 'UTC', '_\"before\"_YYYYMMDD_HH24MISS')"
 
 
@@ -101,7 +102,8 @@ class Restore:
         row = await self.admin.fetch_one(_KEPT_AS, {"name": self.name})
         assert row is not None
         kept_as = str(row[0])
-        async with trio.open_nursery() as nursery, self._outside() as cutter:
+        # The cutter is closed when nobody is at it any more.
+        async with self._outside() as cutter, trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_out, cutter)
             async with self.admin.transaction():
                 await self._do("ALTER DATABASE {} RENAME TO {}", self.name, kept_as)
@@ -140,8 +142,13 @@ class Restore:
 async def alone(conninfo: str, connect: Connect, progress: Progress) -> AsyncIterator[Restore]:
     """No other restore runs meanwhile; what one that was killed left is removed, as is what this one leaves."""
     async with _closed(await connect(make_conninfo(conninfo, dbname=_ELSEWHERE))) as admin:
-        await _lock(admin)
         restore = Restore(conninfo, connect, admin, progress)
+        before = await _which(restore)
+        await _lock(admin)
+        if await _which(restore) != before:
+            raise RestoreFailed(
+                "another restore took the database's place meanwhile: look at what is there now, and restore again if it isn't right"
+            )
         await restore.remove_unfinished()
         try:
             yield restore
@@ -153,8 +160,16 @@ async def alone(conninfo: str, connect: Connect, progress: Progress) -> AsyncIte
 async def _clean_up(restore: Restore) -> None:
     try:
         await restore.remove_unfinished()
-    except AWAY as error:  # what was wrong before is what matters; the next restore removes it
-        log.warning("restore.unfinished_stays", database=LOADING, error=repr(error))
+    except AWAY as error:  # whatever was told before came of this; the next restore removes what is left
+        raise RestoreFailed(
+            "the database's server ended meanwhile: its daemon was stopped or killed, or another restore took the place. "
+            "When it is back, restore again"
+        ) from error
+
+
+async def _which(restore: Restore) -> Any:
+    """Another than before when the name is another database's."""
+    return await restore.admin.fetch_one(_WHICH, {"name": restore.name})
 
 
 async def _lock(admin: TrioConnection) -> None:

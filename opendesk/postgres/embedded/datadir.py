@@ -22,6 +22,7 @@ import structlog
 
 from opendesk.postgres.embedded.account import Account
 from opendesk.postgres.embedded.binaries import Binaries
+from opendesk.postgres.embedded.pidfile import PGDATA
 from opendesk.postgres.embedded.process import run
 from opendesk.postgres.embedded.sockets import NAME
 from opendesk.postgres.errors import DataDirUnusable, OtherMajorVersion
@@ -62,7 +63,7 @@ class DataDir:
 
     @property
     def pgdata(self) -> Path:
-        return self.root / "postgres"
+        return self.root / PGDATA
 
     @property
     def programs(self) -> Path:

@@ -13,7 +13,7 @@ import trio
 
 from opendesk.postgres.embedded import account as accounts
 from opendesk.postgres.embedded import binaries as programs
-from opendesk.postgres.embedded import postmaster
+from opendesk.postgres.embedded import pidfile, postmaster
 from opendesk.postgres.embedded.account import Account
 from opendesk.postgres.embedded.datadir import DataDir, holder, initialize, locked, prepare
 from opendesk.postgres.embedded.server import Server, answers, command_line
@@ -29,7 +29,7 @@ LOCK_WAIT_S: Final = 5.0
 COMMAND_WAIT_S: Final = 30.0
 _LOCK_LOOK_S: Final = 0.05
 
-_SERVING: Final = "serves"
+SERVING: Final = "serves"
 _COMMAND: Final = "runs a command"
 
 
@@ -43,7 +43,7 @@ async def embedded_server(
     EmbeddedError, whose message says what to do: at the start, or in the body's place when the server keeps dying.
     """
     folder = DataDir.at(data_dir)
-    async with _lock(folder, _SERVING), _server(folder, binaries, settings or {}) as conninfo:
+    async with _lock(folder, SERVING), _server(folder, binaries, settings or {}) as conninfo:
         yield conninfo
 
 
@@ -51,9 +51,9 @@ async def running_server(data_dir: Path) -> str | None:
     """Return the conninfo of the server that a daemon runs here and that answers, or None. Changes nothing."""
     folder = DataDir.at(data_dir)
     held = _holder(folder)
-    if held is None or held[1] != _SERVING:
+    if held is None or held[1] != SERVING:
         return None
-    found = postmaster.read(folder.pgdata)
+    found = pidfile.read(folder.pgdata)
     if found is None or not found.is_ready or not postmaster.is_alive(found.pid, folder.pgdata):
         return None
     conninfo = conninfo_of(found.socket_dir)

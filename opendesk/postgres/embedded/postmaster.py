@@ -1,4 +1,4 @@
-"""What `postmaster.pid` says, whether it is true, and how a server that somebody left behind is ended."""
+"""Whether what `postmaster.pid` says is true, and how a server that somebody left behind is ended."""
 
 import os
 from pathlib import Path
@@ -6,10 +6,10 @@ import signal
 import subprocess
 from typing import Final
 
-from attrs import frozen
 import structlog
 import trio
 
+from opendesk.postgres.embedded.pidfile import lines_of, read
 from opendesk.postgres.errors import ServerDidNotStop
 
 log = structlog.get_logger()
@@ -21,42 +21,9 @@ STOPPING: Final = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL
 # Linux has it, macOS has not.
 _PROC: Final = Path("/proc/self")
 
-# The file is some 100 bytes.
-_MAX_FILE_BYTES: Final = 4096
 # A server that isn't our child can only be looked at.
 _LOOK_S: Final = 0.02
 _PS_TIMEOUT_S: Final = 5
-
-
-@frozen
-class Postmaster:
-    pid: int
-    socket_dir: Path
-    port: int
-    is_ready: bool
-
-
-def read(pgdata: Path) -> Postmaster | None:
-    """Return what the file says; None if there is none, or one that is being written. It may be stale."""
-    lines = _lines(pgdata / "postmaster.pid")
-    # Process id, PGDATA, start time, port, socket folder, address, shared memory, status; written from the top as they are known.
-    if len(lines) < 5 or not lines[0].isdigit() or not lines[3].isdigit():  # noqa: PLR2004 - counted above
-        return None
-    return Postmaster(int(lines[0]), Path(lines[4]), int(lines[3]), is_ready=lines[7:8] == ["ready"])
-
-
-def _lines(file: Path) -> list[str]:
-    """Nothing, if there is no such file."""
-    try:
-        # The folder is another user's: neither a link nor a pipe that was put there shall lead us astray.
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return []
-    try:
-        content = os.read(descriptor, _MAX_FILE_BYTES).decode(errors="replace")
-    finally:
-        os.close(descriptor)
-    return [line.strip() for line in content.split("\n")]
 
 
 def is_alive(pid: int, pgdata: Path) -> bool:
@@ -93,7 +60,7 @@ def free_socket(lock: Path, pgdata: Path) -> None:
 
     Only for the holder of the data directory's lock. As with `postmaster.pid`, a server would not start otherwise.
     """
-    lines = _lines(lock)
+    lines = lines_of(lock)
     if lines and lines[0].isdigit() and _exists(int(lines[0])) and not is_alive(int(lines[0]), pgdata):
         log.info("postgres.stale_socket_lock", pid=int(lines[0]))
         lock.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import structlog
 import trio
 
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.embedded import postmaster
+from opendesk.postgres.embedded import pidfile, postmaster
 from opendesk.postgres.embedded.account import Account
 from opendesk.postgres.embedded.binaries import Binaries
 from opendesk.postgres.embedded.process import Process, start
@@ -119,7 +119,7 @@ class Server:
         pause_s = _LOOK_FIRST_S
         while process.exit_code is None:
             # Its own word first: a connection before that would only fill the log with refusals.
-            found = postmaster.read(self._pgdata)
+            found = pidfile.read(self._pgdata)
             ready = found is not None and found.pid == process.pid and found.is_ready
             if ready and await answers(self.conninfo):
                 return

@@ -10,9 +10,8 @@ from msgspec import Meta
 
 from opendesk.errors import FieldFault, Forbidden, RateLimited, ValidationFailed
 from opendesk.postgres.driver import TrioConnection
-from opendesk.rental import closing, errors, sessions
+from opendesk.rental import closing, errors, sessions, telling
 from opendesk.rental.api.context import Rental, TxAnswer
-from opendesk.rental.counting import count_closed
 from opendesk.rental.lifecycle import Caller as Party
 from opendesk.rental.lifecycle import Status, acting_as
 from opendesk.rental.sessions import Session, SettlementShape
@@ -97,14 +96,14 @@ class Sessions:
             fee_rate=self._on.terms.fee_rate,
             penalty_rate=self._on.terms.penalty_rate,
         )
-        return Answer(
-            SessionCreated(session, "SESSION_CREATED"), 201, partial(self._on.metrics.session_event, "created")
-        )
+        then = partial(telling.booked, self._on.metrics, session, call.request.request_id)
+        return Answer(SessionCreated(session, "SESSION_CREATED"), 201, then)
 
     async def start_session(self, call: Call, conn: TrioConnection) -> Answer:
         """From now on the minutes count, up to `endAt`."""
         session = await sessions.start(conn, call.ids["id"], call.caller.id, admin=call.caller.is_admin)
-        return Answer(SessionAnswer(session), then=partial(self._on.metrics.session_event, "started"))
+        then = partial(telling.started, self._on.metrics, session.id, call.caller.id, call.request.request_id)
+        return Answer(SessionAnswer(session), then=then)
 
     async def end_session(self, call: Call, conn: TrioConnection) -> Answer:
         """Who ended it and whose fault it was decides who gets what: see `settlement`. A client's claim against the host counts if we saw it too."""
@@ -122,7 +121,7 @@ class Sessions:
         )
         session = await _close(conn, decided)
         assert session.settlement is not None
-        return Answer(SessionEnded(session, session.settlement), then=self._counted(session))
+        return Answer(SessionEnded(session, session.settlement), then=self._told(call, session))
 
     async def cancel_session(self, call: Call, conn: TrioConnection) -> Answer:
         """One that was not started yet; the whole price is paid back."""
@@ -132,10 +131,10 @@ class Sessions:
         if found.status != Status.PENDING:
             raise errors.InvalidStatus(f"the session is {found.status}")
         session = await _close(conn, closing.cancel(found))
-        return Answer(SessionAnswer(session), then=self._counted(session))
+        return Answer(SessionAnswer(session), then=self._told(call, session))
 
-    def _counted(self, session: Session) -> Callable[[], None]:
-        return partial(count_closed, self._on.metrics, [session])
+    def _told(self, call: Call, session: Session) -> Callable[[], None]:
+        return partial(telling.ended, self._on.metrics, [session], call.caller.id, call.request.request_id)
 
     async def get_session(self, call: Call, conn: TrioConnection) -> Answer:
         """`minutesUsed` runs while the session is ACTIVE."""

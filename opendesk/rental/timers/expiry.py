@@ -16,9 +16,8 @@ from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
-from opendesk.rental import closing, sessions
+from opendesk.rental import closing, sessions, telling
 from opendesk.rental.closing import Closing, Snapshot
-from opendesk.rental.counting import count_closed
 from opendesk.rental.sessions import Session
 from opendesk.rental.timers.periods import BATCH, SHORT_WAIT, Periods, timed
 from opendesk.supervise import alive
@@ -101,7 +100,7 @@ class Expiry:
                 closed, failed = await close_all(conn, found, decide)
             done += len(closed)
             self._passed_over += failed
-            count_closed(self._metrics, closed)
+            telling.ended(self._metrics, closed, by="expiry")
             if len(found) < BATCH:
                 break
         return done

@@ -16,8 +16,7 @@ from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.postgres.retry import retrying
-from opendesk.rental import closing, sessions
-from opendesk.rental.counting import count_closed
+from opendesk.rental import closing, sessions, telling
 from opendesk.rental.heartbeats import Heartbeats
 from opendesk.rental.liveness import ClockWatch, SilentPc, Verdict, Watch, judge
 from opendesk.rental.reliability import HOST_TIMED_OUT
@@ -178,7 +177,9 @@ class HostTimeout:
 
         closed, hosts = await retrying(once)
         lowered |= hosts
-        count_closed(self._metrics, closed)
+        telling.ended(self._metrics, closed, by="host_timeout")
+        for host in sorted(hosts)[: telling.NAMED_MAX]:
+            log.info("host.timed_out", host=str(host))
         log.info("hosts.timed_out", hosts=len(hosts), pcs=len(batch), sessions=len(closed))
 
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 import trio
 
+from opendesk.console.texts import money
 from opendesk.network.events import chain
 from opendesk.postgres.driver import TrioConnection
 from opendesk.rental.lifecycle import Caller
@@ -112,6 +113,54 @@ def test_a_device_is_found_by_its_token_which_is_never_told(rows: Rows, shell: S
     told = shell.json("why", TOKEN)
     assert told["foundAs"] == ["deviceToken"]
     assert TOKEN not in str(told)
+
+
+@pytest.mark.parametrize("word", [MAC, MAC.lower().replace(":", "-"), IP], ids=["MAC", "MAC otherwise written", "IP"])
+def test_an_address_leads_to_its_devices_and_what_was_given_to_it(rows: Rows, shell: Shell, word: str) -> None:
+    a_release(rows)
+    rows.insert(
+        "hotspot_devices",
+        {
+            "token_hash": hashlib.sha256(TOKEN.encode()).digest(),
+            "router_id": "r1",
+            "ip": IP,
+            "mac": MAC,
+            "addresses": "[]",
+        },
+    )
+    told = shell.json("why", word)
+    assert told["foundAs"] == ["ip" if word == IP else "mac"]
+    assert [device["mac"] for device in told["devices"]] == [MAC]
+    assert len(told["grants"]) == 2
+    assert {job["type"] for job in told["jobs"]} >= {"END_GRANT"}
+    assert [event["eventId"] for event in told["events"]] == ([] if word == IP else ["evt-1"])
+    text = shell.good("why", word)
+    assert f"device {MAC} {IP} on r1" in text
+    assert f"grant of order pedido-1 for {MAC} {IP} on r1: live" in text
+
+
+def test_a_router_is_told_by_its_id_and_by_its_address(rows: Rows, shell: Shell) -> None:
+    job, _grant = a_release(rows)
+    rows.insert("routers", {"id": "r1", "host": "10.9.8.7", "port": 8728})
+    for word in ("r1", "10.9.8.7"):
+        told = shell.json("why", word)
+        assert told["foundAs"] == ["routerId"]
+        assert [(router["id"], router["grants"]) for router in told["foundRouters"]] == [("r1", 1)]
+        assert job in {each["id"] for each in told["jobs"]}
+        assert [event["eventId"] for event in told["events"]] == ["evt-1"]
+        text = shell.good("why", word)
+        for line in (
+            "router r1: ",
+            "at 10.9.8.7:8728",
+            "grants live: 1",
+            f"job {job} AUTHORIZE_BY_PEDIDO on r1",
+            "event evt-1: done",
+        ):
+            assert line in text, text
+    rows.router("r2", open_until="tomorrow", failures=5, last_error="no route to it")
+    text = shell.good("why", "r2")
+    assert "router r2: its circuit is open, 5 failures, next probe" in text
+    assert "no route to it" in text
 
 
 def test_an_event_whose_details_are_gone_is_still_known(rows: Rows, shell: Shell) -> None:
@@ -232,7 +281,7 @@ def test_what_nobody_knows_is_told_in_one_line_without_the_word(shell: Shell, wo
     done = shell("why", word)
     assert done.exit_code == 1
     assert done.stderr == (
-        "Error: nothing is known of this: it is no eventId, pedidoId, deviceToken, sessionId or job here\n"
+        "Error: nothing is known of this: it is no event, order, device, address, job, session, host, PC, user, transfer or router here\n"
     )
 
 
@@ -248,7 +297,7 @@ def test_a_word_from_standard_input_is_one_line_of_text(shell: Shell, stdin: byt
 async def test_a_session_is_told_with_its_end_its_settlement_and_its_ledger(conn: TrioConnection, shell: Shell) -> None:
     session = await rent(conn, await set_stage(conn), 60, used=20 * MINUTE)
     live = await trio.to_thread.run_sync(shell.good, "why", str(session.id))
-    for line in (f"session {session.id}: ACTIVE", "min used so far", "HOLD  -2400  WALLET of"):
+    for line in (f"session {session.id}: ACTIVE", "min used so far", "HOLD  -24.00 BRL  WALLET of", "for 24.00 BRL"):
         assert line in live, live
     over = await end(conn, session.id, Caller.CLIENT)
     told = await trio.to_thread.run_sync(shell.json, "why", str(session.id))
@@ -260,7 +309,30 @@ async def test_a_session_is_told_with_its_end_its_settlement_and_its_ledger(conn
     assert {entry["transfer"] for entry in told["entries"]} == {"HOLD", "SETTLEMENT"}
     text = await trio.to_thread.run_sync(shell.good, "why", str(session.id))
     assert "ENDED_BY_CLIENT, at fault: NONE" in text
-    assert f"host {over.settlement.host_payout}" in text
+    assert f"host {money(over.settlement.host_payout, 'BRL')}" in text
+
+
+async def test_whom_and_what_a_session_is_of_can_be_asked_for(conn: TrioConnection, shell: Shell) -> None:
+    session = await rent(conn, await set_stage(conn), 60, used=20 * MINUTE)
+    row = await conn.fetch_one(
+        "SELECT u.email, u.username, t.id FROM users u, transfers t WHERE u.id = %(id)s AND t.session_id = %(session)s",
+        {"id": session.client_user_id, "session": session.id},
+    )
+    assert row is not None
+    email, name, transfer = row
+    line = f"session {session.id}: ACTIVE"
+    for word, kind, lines in (
+        (str(session.client_user_id), "userId", (f"user {name}: CLIENT", "wallet: ", "HOLD  -24.00  WALLET of", line)),
+        (email.upper(), "userId", (f"user {name}: CLIENT", line)),
+        (name, "userId", (f"user {name}: CLIENT", line)),
+        (str(session.host_id), "hostId", ("reliability ", f"PC {session.pc_id}", line)),
+        (str(session.pc_id), "pcId", (f"of host {session.host_id}", "an hour", line)),
+        (str(transfer), "transferId", ("transfer HOLD", f"of session {session.id}", "-24.00  WALLET")),
+    ):
+        told = await trio.to_thread.run_sync(shell.json, "why", word)
+        assert told["foundAs"] == [kind]
+        text = await trio.to_thread.run_sync(shell.good, "why", word)
+        assert all(each in text for each in lines), text
 
 
 async def test_a_session_that_never_began_says_so(

@@ -1,12 +1,16 @@
 """The runner does what is due, for lanes that have room, whatever becomes of notifications, the database, or a job."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import cast
+from uuid import uuid4
 
 import psycopg
 import pytest
+from structlog.testing import capture_logs
 import trio
+from trio.testing import MockClock
 
 from opendesk import database
 from opendesk.network.jobs import (
@@ -24,10 +28,12 @@ from opendesk.network.jobs import (
     table,
 )
 from opendesk.network.jobs.claiming import CLAIM
-from opendesk.network.jobs.runner import Handler
+from opendesk.network.jobs.runner import Handler, Runner, Terms
 from opendesk.network.jobs.shapes import Found
+from opendesk.network.jobs.waiting import Waiters
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.pool import Pool
+from opendesk.supervise import ALLOWANCE_S, LifeSigns, keep_running
 from tests.network.jobs.working import PATIENCE_S, RETRIES, Workshop, claimed, new, running, until_job, until_state
 
 LISTENERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN %%'"
@@ -226,6 +232,30 @@ async def test_there_are_never_more_at_once_than_there_may_be(
         for one in added:
             await until_state(conn, one.id, "done")
     assert most <= 5
+
+
+async def test_a_runner_that_is_full_while_the_database_is_away_does_not_hang(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long: no outcome can be written, and none is a reason to end the daemon."""
+
+    class Away:
+        def connection(self) -> AbstractAsyncContextManager[TrioConnection]:
+            raise psycopg.OperationalError("it is away")
+
+    monkeypatch.setattr(holding, "MAX_AT_ONCE", 0)
+    pool, signs = cast("Pool", Away()), LifeSigns()
+    full = Runner(pool, never, uuid4(), Terms(30.0, RETRIES), Workshop(), Waiters(pool))
+    silent = set[str]()
+    with capture_logs():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: keep_running("jobs", full.run, signs=signs))
+            for _ in range(int(3 * ALLOWANCE_S / 5)):
+                silent |= set(signs.silent(trio.current_time()))
+                await trio.sleep(5)
+            assert ("jobs", "finding") in signs.known
+            nursery.cancel_scope.cancel()
+    assert silent == set()
 
 
 async def test_lanes_of_fixed_names_have_handlers_of_their_own(pool: Pool, conn: TrioConnection, conninfo: str) -> None:

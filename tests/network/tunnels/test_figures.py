@@ -8,11 +8,14 @@ from opendesk.ops.metrics import Metrics
 
 
 def shown(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """But for what has counted nothing."""
     return {
         (sample.name, *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(metrics.render().decode())
         for sample in family.samples
-        if sample.name.startswith("opendesk_tunnel") and not sample.name.endswith("_bucket")
+        if sample.name.startswith("opendesk_tunnel")
+        and not sample.name.endswith("_bucket")
+        and (sample.value or not sample.name.endswith("_total"))
     }
 
 
