@@ -1,6 +1,6 @@
 """`churn`: hours of what comes and goes, at the speed that this machine has, and whether the daemon holds as much after them as before."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from tempfile import TemporaryFile
 from typing import Any, Final
 
@@ -32,6 +32,8 @@ class Run:
     before: dict[str, Any]
     after: dict[str, Any]
     seconds: Sequence[float]
+    refused: Mapping[str, int]
+    acts: int
 
 
 async def measure(size: Size) -> Report:
@@ -56,7 +58,7 @@ async def _run(world: Churn, size: Size) -> Run:
         seconds.append(await world.hour(much))
         await trio.sleep(size.seconds(_QUIET_S))
         samples.append(world.held())
-    return Run(samples, before, await world.census(), seconds)
+    return Run(samples, before, await world.census(), seconds, world.refused, world.acts)
 
 
 def _rows(ran: Run, size: Size) -> list[Row]:
@@ -68,6 +70,7 @@ def _rows(ran: Run, size: Size) -> list[Row]:
         only_told("the same", "MiB", resident[-1]),
         only_told("the same: the line through it, for a day", "MiB", slope(resident) * _DAY_HOURS),
         only_told("anonymous memory: the line through it, for a day", "MiB", slope([sample.anonymous / MIB for sample in ran.samples]) * _DAY_HOURS),
+        only_told(f"of {ran.acts} acts, refused for now or not answered in time", "", sum(ran.refused.values())),
         only_told("descriptors: more than before", "", last.descriptors - first.descriptors),
         only_told("threads: more than before", "", last.threads - first.threads),
         only_told("tasks: more than before", "", ran.after["tasks"] - ran.before["tasks"]),
@@ -79,12 +82,14 @@ def _rows(ran: Run, size: Size) -> list[Row]:
 
 def _notes(ran: Run, size: Size) -> list[str]:
     resident = ", ".join(f"{sample.resident / MIB:.1f}" for sample in ran.samples)
+    refused = ", ".join(f"{what}, {count} times" for what, count in sorted(ran.refused.items()))
     grew = ", ".join(f"{name} {more:+}" for name, more in grown(ran.before["types"], ran.after["types"]))
     return [
         hour(size).told,
         f"hours took {min(ran.seconds):.1f} to {max(ran.seconds):.1f} s; after each, {_QUIET_S:g} s of quiet",
         f"resident, MiB: {resident}",
         f"objects that became more: {grew or 'none'}",
+        f"refused: {refused or 'nothing'}",
     ]
 
 

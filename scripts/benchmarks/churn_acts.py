@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 import json
+import re
 import socket
 import struct
 import time
@@ -22,28 +23,33 @@ Ids = Mapping[str, str]
 _PICTURE: Final = Picture(16 * 1024, count=4)
 _PICTURES: Final = 4
 # A relay's rate limit is by address, user and session; ours all come from one address, and its limit is out of reach.
-_ANSWER_S: Final = 30.0
+ANSWER_S: Final = 30.0
 # Closed at once and with a reset, as when the power goes.
 _TORN: Final = struct.pack("ii", 1, 0)
 _SHOWN_CHARS: Final = 300
 _OK: Final = (200, 201, 202, 204)
-# A router that is away, an interface that is busy: what is to be done is done without the caller.
-_LATER: Final = 503
 _CONFLICT: Final = 409
 _NOT_FOUND: Final = 404
+# A daemon that has too much to do says so, and wants to be asked later.
+_BUSY: Final = (429, 503)
+_NO_ROOM: Final = "HTTP/1.1 503"
 _BEATS_AT_MOST: Final = 20
 _BEAT_AGAIN_S: Final = 0.5
 
 
+class Refused(Exception):
+    """Not now, the daemon said, or nothing in time; it may have been done all the same."""
+
+
 @define(eq=False)
 class Caller:
-    """One connection to the API, kept."""
+    """One connection to the API, kept. What isn't answered in time, or with "later", is Refused; other answers than expected RuntimeError."""
 
     port: int
     _http: HTTPConnection = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._http = HTTPConnection("127.0.0.1", self.port, timeout=_ANSWER_S)
+        self._http = HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_S)
 
     def ask(
         self, method: str, path: str, token: str | None = None, body: object = None, *, expected: tuple[int, ...] = _OK
@@ -61,12 +67,19 @@ class Caller:
             self._http.request(method, path, sent, headers)
             answer = self._http.getresponse()
         data = answer.read()
+        if answer.status in _BUSY and answer.status not in expected:
+            raise Refused(f"{method} {_template(path)}: {answer.status}")
         if answer.status not in expected:
             raise RuntimeError(f"{method} {path}: {answer.status} {data[:_SHOWN_CHARS]!r}")
         return json.loads(data) if "json" in (answer.headers["Content-Type"] or "") else None
 
     def close(self) -> None:
         self._http.close()
+
+
+def _template(path: str) -> str:
+    """Without who it is about: refusals are counted by this."""
+    return re.sub(r"/[^/?]*\d[^/?]*", "/…", path.partition("?")[0])
 
 
 @frozen
@@ -76,6 +89,7 @@ class Town:
     port: int
     network_token: str
     accounts: list[Ids]  # with passwords
+    admins: list[Ids]  # the same, for the console
     routers: list[str]
 
 
@@ -99,16 +113,15 @@ def killed(caller: Caller, renter: Ids) -> None:
     caller.ask("POST", f"/sessions/{session}/end", renter["token"])
 
 
-def expired(caller: Caller, renter: Ids) -> str:
-    """The session, whose time is still to be over."""
+def expired(caller: Caller, renter: Ids) -> None:
+    """All but its time's end."""
     session = _rented(caller, renter)
     with _streamed(caller, renter, session) as (host, client):
         _show(host, client)
-    return session
 
 
-def abandoned(caller: Caller, renter: Ids) -> str:
-    return _created(caller, renter)
+def abandoned(caller: Caller, renter: Ids) -> None:
+    _created(caller, renter)
 
 
 def _created(caller: Caller, renter: Ids) -> str:
@@ -120,9 +133,9 @@ def _created(caller: Caller, renter: Ids) -> str:
         if "session" in made:
             return str(made["session"]["id"])
         if made["code"] != "PC_OFFLINE":
-            break
+            raise RuntimeError(f"no session on a PC whose host is there: {made['code']}")
         time.sleep(_BEAT_AGAIN_S)
-    raise RuntimeError(f"no session on a PC whose host is there: {made['code']}")
+    raise Refused("POST /sessions: PC_OFFLINE, though its host beats")
 
 
 def _rented(caller: Caller, renter: Ids) -> str:
@@ -143,8 +156,14 @@ def _entered(caller: Caller, session: str, role: str, user: str, token: str) -> 
     told = caller.ask("POST", f"/sessions/{session}/stream/start", token)["transport"]["relay"]
     names = {"sessionId": told["sessionId"], "streamId": told["streamId"], "token": told["token"]}
     sock = knock(caller.port, urlencode({"role": role, "userId": user, **names}))
-    enter(sock)
-    sock.settimeout(_ANSWER_S)
+    try:
+        enter(sock)
+    except RuntimeError as error:
+        sock.close()
+        if _NO_ROOM in str(error):
+            raise Refused(f"GET /stream/relay: {_BUSY[1]}") from None
+        raise
+    sock.settimeout(ANSWER_S)
     return sock
 
 
@@ -200,7 +219,7 @@ def refused(caller: Caller, number: int) -> None:
 def cut(caller: Caller, number: int) -> None:
     """A request that ends in its midst; every other one at its head."""
     head = b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900\r\n"
-    with socket.create_connection(("127.0.0.1", caller.port), timeout=_ANSWER_S) as sock:
+    with socket.create_connection(("127.0.0.1", caller.port), timeout=ANSWER_S) as sock:
         sock.sendall(head + (b"\r\n" + b"x" * 400) * (number % 2))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _TORN)
 
@@ -209,9 +228,11 @@ def authorized(caller: Caller, town: Town, number: int) -> None:
     device = Device(number)
     router = town.routers[device.router(len(town.routers))]
     asked = {"mikId": router, "pedidoId": device.pedido, "ipAtual": device.ip, "macAtual": device.mac}
-    caller.ask("POST", "/relay/authorize-by-pedido", town.network_token, asked, expected=(*_OK, _LATER))
-    asked = {"mikId": router, "ip": device.ip, "mac": device.mac}
-    caller.ask("POST", "/relay/revoke", town.network_token, asked, expected=(*_OK, _LATER))
+    try:
+        caller.ask("POST", "/relay/authorize-by-pedido", town.network_token, asked)
+    finally:  # a router that is away is told when it is back
+        asked = {"mikId": router, "ip": device.ip, "mac": device.mac}
+        caller.ask("POST", "/relay/revoke", town.network_token, asked)
 
 
 def tunnel(caller: Caller, town: Town, number: int) -> None:
@@ -221,5 +242,7 @@ def tunnel(caller: Caller, town: Town, number: int) -> None:
         "publicKey": new_key(),
         "allowedIps": [f"10.200.{number // 250 % 250}.{number % 250 + 2}/32"],
     }
-    caller.ask("POST", "/devices", town.network_token, asked, expected=(*_OK, _LATER))
-    caller.ask("DELETE", f"/devices/{name}", town.network_token, expected=(*_OK, _LATER, _NOT_FOUND))
+    try:
+        caller.ask("POST", "/devices", town.network_token, asked)
+    finally:
+        caller.ask("DELETE", f"/devices/{name}", town.network_token, expected=(*_OK, _NOT_FOUND))

@@ -35,7 +35,7 @@ class Hour:
         return (
             f"an hour is {self.rentals} rentals ({self.killed} with torn sockets, {self.expired} that expire, {self.abandoned} never started, "
             f"{self.silent} with hosts that fall silent), {self.log_ins} log-ins, {self.authorized + self.events} devices let through and "
-            f"shut out again, {self.flaps} routers hanging up, {self.tunnels} peers, {self.looks + self.refused + self.cut} calls besides"
+            f"shut out again, {self.flaps} routers hanging up, {self.tunnels} peers, {self.watched} pages of the console watched, {self.looks + self.refused + self.cut} calls besides"
         )
 
 

@@ -4,6 +4,7 @@ Some threads, each with a connection and one act at a time. Hosts beat all the w
 host's silence don't.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -20,14 +21,20 @@ from typing import Any, Final
 from attrs import define, field
 
 from scripts.benchmarks import churn_acts as acts
-from scripts.benchmarks.churn_acts import Caller, Ids, Town
+from scripts.benchmarks.churn_acts import ANSWER_S, Caller, Ids, Refused, Town
 from scripts.benchmarks.churn_hour import Hour
+from scripts.benchmarks.churn_watch import watch
 
 _THREADS: Final = 8
 # What a host does, in a fifth of the time after which these are given up.
 BEAT_S: Final = 3.0
-# An hour at a tenth of the speed that is usual here.
+# An hour at a tenth of the speed that is usual here. What isn't begun by then is left, and counted with what was refused.
 HOUR_AT_MOST_S: Final = 300.0
+# For the acts that are under way then; none has so many calls that each waits for so long.
+HOUR_ENDS_S: Final = HOUR_AT_MOST_S + 4 * ANSWER_S
+# A part of an hour's acts: with more than this refused it isn't the churn that was asked for.
+REFUSED_AT_MOST: Final = 0.1
+_FEW_REFUSED: Final = 5
 _FAULTS_TOLD: Final = 5
 # A daemon that is busy has a host say it again.
 _HEARD: Final = (200, 503)
@@ -41,49 +48,67 @@ class Crowd:
 
     town: Town
     renters: SimpleQueue[Ids] = field(factory=SimpleQueue)
+    admins: SimpleQueue[Ids] = field(factory=SimpleQueue)
     _numbers: Iterator[int] = field(factory=lambda: count(1))
-    _away: dict[str, Ids] = field(factory=dict)
+    _away: list[Ids] = field(factory=list)
     _silent: list[str] = field(factory=list)
     _faults: list[str] = field(factory=list)
+    _refused: Counter[str] = field(factory=Counter)
 
     def hour(self, told: Hour) -> dict[str, Any]:
-        """Everything of an hour in any order. Which sessions have yet to run out, and whose hosts are silent now."""
+        """Everything of an hour in any order. Whose hosts are silent now, and what was refused."""
         self._faults.clear()
+        self._refused.clear()
         todo = SimpleQueue[Act]()
         drawn = list(self._acts(told))
         random.shuffle(drawn)
         for act in drawn:
             todo.put(act)
         begun_s = time.monotonic()
-        threads = [threading.Thread(target=self._work, args=(todo,), daemon=True) for _ in range(_THREADS)]
+        threads = [
+            threading.Thread(target=self._work, args=(todo, begun_s + HOUR_AT_MOST_S), daemon=True)
+            for _ in range(_THREADS)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(HOUR_AT_MOST_S)
-        left, silent = list(self._away), self._silent[:]
+            thread.join()
+        self._judge(len(drawn), todo.qsize())
         return {
-            "left": left,
-            "silent": silent,
+            "silent": self._silent[:],
             "faults": self._faults[:_FAULTS_TOLD],
+            "refused": dict(self._refused),
+            "acts": len(drawn),
             "seconds": time.monotonic() - begun_s,
         }
 
+    def _judge(self, acts: int, left: int) -> None:
+        if left and not self._faults:
+            self._refused[f"not begun within {HOUR_AT_MOST_S:g} s"] += left
+        if self._refused.total() > max(acts * REFUSED_AT_MOST, _FEW_REFUSED):
+            self._faults.append(f"of {acts} acts {self._refused.total()} were refused: {dict(self._refused)}")
+
     def back(self) -> None:
         """Their sessions are over."""
-        for renter in self._away.values():
+        for renter in self._away:
             self.renters.put(renter)
         self._away.clear()
         self._silent.clear()
 
-    def _work(self, todo: SimpleQueue[Act]) -> None:
+    def _work(self, todo: SimpleQueue[Act], until_s: float) -> None:
         caller = Caller(self.town.port)
-        while not self._faults:
+        while not self._faults and time.monotonic() < until_s:
             try:
                 act = todo.get_nowait()
             except Empty:
                 break
             try:
                 act(caller)
+            except Refused as error:
+                self._refused[str(error)] += 1
+            except TimeoutError:
+                self._refused[f"no answer within {ANSWER_S:g} s"] += 1
+                caller.close()
             except (OSError, RuntimeError, HTTPException) as error:
                 self._faults.append(repr(error))
         caller.close()
@@ -104,17 +129,38 @@ class Crowd:
             yield from (partial(act, town=self.town, number=number) for number in islice(self._numbers, often))
         yield from (partial(acts.refused, number=number) for number in islice(self._numbers, told.refused))
         yield from (partial(acts.cut, number=number) for number in islice(self._numbers, told.cut))
+        yield from (partial(self._watched, logs_out=number % 2 == 0) for number in range(told.watched))
 
     def _over(self, act: Callable[[Caller, Ids], None], caller: Caller) -> None:
-        renter = self.renters.get()
-        act(caller, renter)
+        """Who was refused may have a session that goes on."""
+        renter = self._renter()
+        try:
+            act(caller, renter)
+        except (Refused, TimeoutError):
+            self._away.append(renter)
+            raise
         self.renters.put(renter)
 
-    def _left(self, act: Callable[[Caller, Ids], str], caller: Caller, *, silent: bool = False) -> None:
-        renter = self.renters.get()
-        self._away[act(caller, renter)] = renter
+    def _left(self, act: Callable[[Caller, Ids], None], caller: Caller, *, silent: bool = False) -> None:
+        renter = self._renter()
+        self._away.append(renter)
+        act(caller, renter)
         if silent:
             self._silent.append(renter["pc"])
+
+    def _renter(self) -> Ids:
+        try:
+            return self.renters.get(timeout=ANSWER_S)
+        except Empty:
+            raise Refused("a rental: everybody waits for a session to be over") from None
+
+    def _watched(self, caller: Caller, *, logs_out: bool) -> None:
+        """Logging out ends all that an admin watches, so none of them watches twice at a time."""
+        admin = self.admins.get()
+        try:
+            watch(caller.port, admin, logs_out=logs_out)
+        finally:
+            self.admins.put(admin)
 
     def beat(self, renters: list[Ids]) -> None:
         """One host after another, for good. One that isn't heard beats again in its turn."""
@@ -130,6 +176,8 @@ def _crowd(told: dict[str, Any]) -> Crowd:
     crowd = Crowd(Town(**told["town"]))
     for renter in told["renters"]:
         crowd.renters.put(renter)
+    for admin in crowd.town.admins:
+        crowd.admins.put(admin)
     threading.Thread(target=crowd.beat, args=(told["renters"],), daemon=True).start()
     return crowd
 
