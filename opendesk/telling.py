@@ -83,6 +83,9 @@ class Telling:
         self._tell(systemd.READY, systemd.status(self._said))
 
     def stopping(self) -> None:
+        """From then on nobody has to be fed, and the time is the stop's."""
+        if self._is_stopping:
+            return
         self._is_stopping = True
         self._tell(systemd.STOPPING, systemd.status("stopping"), systemd.extend(self._grace_s + STOP_AFTER_GRACE_S))
 
@@ -91,7 +94,11 @@ class Telling:
     async def watch(self) -> None:
         """Feed the watchdog while every service gives its signs of life. That this is done is the loop's own."""
         allowed_s = systemd.watchdog_s(self._environ, os.getpid())
-        await every(LOOK_S if allowed_s is None else min(LOOK_S, allowed_s / FEEDINGS), self._look)
+        try:
+            await every(LOOK_S if allowed_s is None else min(LOOK_S, allowed_s / FEEDINGS), self._look)
+        except trio.Cancelled:
+            self.stopping()  # jobs and the database's last checkpoint are still to come, unfed
+            raise
 
     async def _look(self) -> None:
         silent = tuple(self.signs.silent(trio.current_time()))

@@ -297,6 +297,11 @@ def test_a_queue_smaller_than_a_message_is_warned_of() -> None:
     assert load({"RELAY_CLIENT_QUEUE_BYTES": "1024"}).warnings[0].startswith("RELAY_CLIENT_QUEUE_BYTES is less")
 
 
+def test_leases_that_a_busy_moment_ends_are_warned_of() -> None:
+    assert load({"RELAY_LOCK_TTL_MS": "4999"}).warnings[0].startswith("RELAY_LOCK_TTL_MS is below 5000")
+    assert load({"RELAY_LOCK_TTL_MS": "5000"}).warnings == ()
+
+
 # --- as shown
 
 

@@ -45,9 +45,13 @@ class Commands(click.Group):
     def list_commands(self, _context: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, _context: click.Context, name: str) -> click.Command | None:
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
+        if context.resilient_parsing:  # somebody pressed the key that completes, and waits
+            from opendesk.cli import outline  # noqa: PLC0415  # nobody else needs it
+
+            return outline.command(name)
         known_as = _NAMES.get(name, name)
         command = getattr(importlib.import_module(f"opendesk.cli.{known_as}"), known_as)
         assert isinstance(command, click.Command)

@@ -6,7 +6,7 @@ from typing import Final
 
 import click
 
-from opendesk.cli.common import AS_JSON, TEXT, checked, load_settings, say, with_connection
+from opendesk.cli.common import AS_JSON, TEXT, asked_password, checked, load_settings, say, with_connection
 from opendesk.postgres.driver import TrioConnection
 from opendesk.rental import users
 from opendesk.rental.api.users import Register
@@ -90,8 +90,7 @@ def _set_banned(context: click.Context, email: str, *, banned: bool, as_json: bo
 
 def _password(*, from_stdin: bool) -> str:
     if not from_stdin:
-        password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
-        return password
+        return asked_password()
     try:
         return sys.stdin.buffer.readline(_MAX_LINE_BYTES).decode().rstrip("\r\n")
     except UnicodeDecodeError:

@@ -26,7 +26,7 @@ from opendesk.settings import Settings
     "--keep",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Then remove all but the N latest that were named by this command in the same folder.",
+    help="Then remove all but the N latest that were named by this command in the same folder. Those with later names stay.",
 )
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @click.pass_context
@@ -48,8 +48,9 @@ def backup(context: click.Context, file: Path | None, *, keep: int | None, as_js
         manifest = trio.run(_made, settings, target, news)
     is_right = manifest.facts.books is None or manifest.facts.books.ok
     with plain_failures():
-        removed = places.remove_old(target.parent, keep) if keep is not None and is_right else []
-    _tell(target, manifest, removed, as_json=as_json)
+        size = target.stat().st_size
+        removed = places.remove_old(target, keep) if keep is not None and is_right else []
+    _tell(target, size, manifest, removed, as_json=as_json)
     if not is_right:
         say("the ledger in it is wrong: see `opendesk ledger verify`", err=True)
         sys.exit(EXIT_FAILED)
@@ -69,11 +70,11 @@ async def _made(settings: Settings, target: Path, news: News) -> Manifest:
             conn.drop()
 
 
-def _tell(target: Path, manifest: Manifest, removed: list[str], *, as_json: bool) -> None:
+def _tell(target: Path, size: int, manifest: Manifest, removed: list[str], *, as_json: bool) -> None:
     if as_json:
         told = {"file": str(target), **attrs.asdict(manifest), "removed": removed}
         click.echo(json.dumps(told, indent=2))
         return
-    say(f"{target}, {megabytes(target.stat().st_size)}, {facts_line(manifest.facts)}")
+    say(f"{target}, {megabytes(size)}, {facts_line(manifest.facts)}")
     for name in removed:
         say(f"removed {name}")

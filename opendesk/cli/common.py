@@ -66,6 +66,14 @@ def wants_json() -> bool:
     return context is not None and bool(context.params.get("as_json"))
 
 
+def asked_password() -> str:
+    """Of whoever sits there. A program isn't asked: the question would stand in what it reads."""
+    if wants_json():
+        raise click.UsageError("with --json nobody is asked: give the password with --password-stdin")
+    password: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+    return password
+
+
 def load_settings(context: click.Context) -> Settings:
     """The settings, and on standard error what is doubtful about them; or every fault and exit code 2."""
     settings = read_settings(context)

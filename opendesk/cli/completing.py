@@ -1,18 +1,24 @@
 """Values that a shell completes: from the settings, and from the database if it answers at once. Silent when it doesn't."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 import os
 from pathlib import Path
-from typing import Any, Final
+from threading import Thread
+from typing import TYPE_CHECKING, Final
 
 import click
+
+if TYPE_CHECKING:
+    from opendesk.settings import Settings
 
 # Whoever presses the key waits for it.
 _WITHIN_S: Final = 1.0
 # More than that nobody reads, and the shell asks back.
 _MOST: Final = 500
 _ROUTERS: Final = """
-    SELECT id FROM routers WHERE dry_run <= %(dry_run)s AND starts_with(id, %(start)s) ORDER BY id LIMIT %(most)s
+    SELECT id FROM opendesk.routers
+     WHERE dry_run <= %(dry_run)s AND starts_with(id, %(start)s) ORDER BY id LIMIT %(most)s
 """
 
 
@@ -34,20 +40,37 @@ def _routers(context: click.Context, incomplete: str) -> Iterator[str]:
     yield from _stored(settings, incomplete)
 
 
-def _stored(settings: Any, incomplete: str) -> list[str]:
-    import trio  # noqa: PLC0415
+def _stored(settings: "Settings", incomplete: str) -> list[str]:
+    """Without Trio, which takes longer to import than all of the asking."""
+    conninfo = _conninfo(settings)
+    values = {"start": incomplete, "most": _MOST, "dry_run": settings.relay_dry_run}
+    found: list[str] = []
+    # A database that hangs isn't waited for: the thread ends with us.
+    asking = Thread(target=_ask, args=(conninfo, values, found.extend), daemon=True)
+    if conninfo is not None:
+        asking.start()
+        asking.join(_WITHIN_S)
+    return list(found)
 
-    from opendesk import database  # noqa: PLC0415
-    from opendesk.postgres.embedded.lifetime import running_server  # noqa: PLC0415
 
-    async def ask() -> list[str]:
-        with trio.move_on_after(_WITHIN_S):
-            conninfo = database.external(settings) or await running_server(settings.opendesk_data_dir)
-            if conninfo is None:
-                return []
-            async with await database.connect(conninfo) as conn:
-                values = {"start": incomplete, "most": _MOST, "dry_run": settings.relay_dry_run}
-                return [row[0] for row in await conn.fetch(_ROUTERS, values)]
-        return []
+def _conninfo(settings: "Settings") -> str | None:
+    """Of the database if it is there; none is started for this."""
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415
 
-    return trio.run(ask)
+    from opendesk.postgres.embedded import pidfile, sockets  # noqa: PLC0415
+
+    if settings.database_url is not None:
+        return make_conninfo(settings.database_url.reveal(), **_given(sslmode=settings.database_sslmode))
+    server = pidfile.read(settings.opendesk_data_dir.expanduser().resolve() / pidfile.PGDATA)
+    return None if server is None or not server.is_ready else sockets.conninfo(server.socket_dir)
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _ask(conninfo: str, values: Mapping[str, object], take: Callable[[list[str]], None]) -> None:
+    import psycopg  # noqa: PLC0415
+
+    with suppress(psycopg.Error), psycopg.connect(conninfo) as conn:
+        take([row[0] for row in conn.execute(_ROUTERS, values)])

@@ -25,13 +25,13 @@ _ZSH_ANYWHERE: Final = '[[ -n "${commands[%(prog_name)s]-}" || -x %(prog_name)s 
 @AS_JSON
 @click.pass_context
 def completion(context: click.Context, shell: Shell, *, program: str, as_json: bool) -> None:
-    r"""Print the script that makes SHELL complete commands, options, and what they take. The package installs it by itself.
+    """Print the script that makes SHELL complete commands, options, and what they take. The package installs it by itself.
 
     \b
     bash   eval "$(opendesk completion bash)"          in ~/.bashrc
     zsh    eval "$(opendesk completion zsh)"           in ~/.zshrc, after compinit
     fish   opendesk completion fish | source           in ~/.config/fish/config.fish
-    """
+    """  # noqa: D301  # the mark itself, which keeps click from filling the lines up
     if not program or any(char in program for char in " \t\n'\"$`\\;&|<>()"):
         raise click.UsageError("--program is the name or the path of a program, without blanks or quotes")
     text = script(context.find_root().command, shell, program)

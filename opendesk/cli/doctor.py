@@ -48,7 +48,7 @@ def doctor(context: click.Context, *, quick: bool, as_json: bool) -> None:
     told = Told(progress.began, progress.ended)
 
     async def look() -> list[Finding]:
-        return await examine(settings, environ, env_file=env_file, quick=quick, told=told)
+        return await examine(settings, environ, env_file=env_file, quick=quick, faults=faults, told=told)
 
     found = [*judge_faults(faults), *trio.run(look)]
     if as_json:

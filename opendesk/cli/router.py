@@ -11,7 +11,16 @@ import click
 import trio
 
 from opendesk.cli import completing
-from opendesk.cli.common import EXIT_FAILED, TEXT, load_settings, plain_failures, printable, say, with_connection
+from opendesk.cli.common import (
+    EXIT_FAILED,
+    TEXT,
+    asked_password,
+    load_settings,
+    plain_failures,
+    printable,
+    say,
+    with_connection,
+)
 from opendesk.network import rekeying, removing
 from opendesk.network.removing import Removed
 from opendesk.network.routeros.client import connect
@@ -253,7 +262,7 @@ def _password(*, from_stdin: bool) -> Secret[str]:
         if not text:
             raise click.UsageError("there is no password on standard input")
     else:
-        text = click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        text = asked_password()
     if not PASSWORD.fullmatch(text):
         raise click.UsageError("the password is too long, or has a NUL or half a character in it")
     return Secret(text)

@@ -25,7 +25,8 @@ MAX_WORD_BYTES: Final = 4_096
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def why(context: click.Context, word: str, *, as_json: bool) -> None:
-    """Tell the whole story of WORD: an eventId, a pedidoId, a deviceToken, a sessionId, or the id of a job.
+    """Tell the whole story of WORD: the id of an event, an order (pedidoId), a job, a session, a host, a PC, a user, a transfer of the
+    ledger or a router; a deviceToken, a MAC or IP address, or a user's name or e-mail.
 
     With - it is the first line of standard input, where nobody else on this machine can read it: a deviceToken is a secret.
     """
@@ -34,7 +35,7 @@ def why(context: click.Context, word: str, *, as_json: bool) -> None:
     if found.is_empty:
         # Without the word: it may be a token.
         raise click.ClickException(
-            "nothing is known of this: it is no eventId, pedidoId, deviceToken, sessionId or job here"
+            "nothing is known of this: it is no event, order, device, address, job, session, host, PC, user, transfer or router here"
         )
     if as_json:
         click.echo(json.dumps(_wire(found), indent=2))
@@ -56,14 +57,21 @@ def _from_input() -> str:
 
 def _wire(found: Found) -> dict[str, Any]:
     chain = found.chain
+    events = {
+        event.id_hash: event for event in (*chain.events, *(one for router in found.routers for one in router.events))
+    }
+    jobs = {job.id: job for job in (*chain.jobs, *(one for router in found.routers for one in router.jobs))}
     return {
         "foundAs": list(found.kinds),
-        "events": [wire_of(event) for event in chain.events],
-        "jobs": [{**to_wire(evolve(job, result=None)), "result": job.result} for job in chain.jobs],
+        "events": [wire_of(event) for event in events.values()],
+        "jobs": [{**to_wire(evolve(job, result=None)), "result": job.result} for job in jobs.values()],
         "grants": to_wire(chain.grants),
         "device": to_wire(chain.device),
+        "devices": to_wire(chain.devices),
         "routers": to_wire(chain.routers),
         "session": None if found.story is None else to_wire(found.story.session),
         "entries": [] if found.story is None else to_wire(found.story.entries),
+        "foundRouters": [to_wire(router.router) for router in found.routers],
+        "foundOthers": [to_wire(other) for other in found.others],
         "cut": [*chain.cut, *(["entries"] if found.story is not None and found.story.is_cut else [])],
     }

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from attrs import frozen
 
+from opendesk.console.auditing import audited
 from opendesk.console.board import Board
 from opendesk.console.pages import Page, see_other
 from opendesk.console.seals import Seals
@@ -35,30 +36,24 @@ class Acting:
     _audit: Audit
 
     async def replay(self, visit: Visit) -> Page:
-        job, trace_id = UUID(visit.ids["id"]), visit.request.request_id
-        facts = {"user": str(visit.who.user_id), "job": str(job)}
-        self._audit.attempt(REPLAY, trace_id, **facts)
+        job = UUID(visit.ids["id"])
         try:
-            async with self._pool.connection() as conn:
-                await retrying(lambda: replay(conn, job))
+            with audited(self._audit, REPLAY, visit.request.request_id, user=str(visit.who.user_id), job=str(job)):
+                async with self._pool.connection() as conn:
+                    await retrying(lambda: replay(conn, job))
         except NotReplayed as refusal:
-            self._audit.failure(REPLAY, trace_id, error=str(refusal), **facts)
             return self._back(visit.who, str(refusal))
-        self._audit.success(REPLAY, trace_id, **facts)
         return self._back(visit.who, f"Job {job} is due again.")
 
     async def reset(self, visit: Visit) -> Page:
-        router, trace_id = visit.ids["id"], visit.request.request_id
-        facts = {"user": str(visit.who.user_id), "router": router}
-        self._audit.attempt(RESET, trace_id, **facts)
+        router = visit.ids["id"]
         try:
-            async with self._pool.connection() as conn:
-                await registry.find(conn, self._settings, router)
-                await states.reset(conn, router)
-        except RouterNotFound as refusal:
-            self._audit.failure(RESET, trace_id, error=refusal.code, **facts)
+            with audited(self._audit, RESET, visit.request.request_id, user=str(visit.who.user_id), router=router):
+                async with self._pool.connection() as conn:
+                    await registry.find(conn, self._settings, router)
+                    await states.reset(conn, router)
+        except RouterNotFound:
             return self._back(visit.who, f"There is no router {router}.")
-        self._audit.success(RESET, trace_id, **facts)
         return self._back(visit.who, f"The circuit of router {router} is closed: it is tried again at once.")
 
     def said(self, visit: Visit) -> str | None:

@@ -13,17 +13,16 @@ import trio
 
 from opendesk.console.acting import Acting
 from opendesk.console.board import Board
+from opendesk.console.outage import Outage
 from opendesk.console.pages import SECURITY, Page, Pages, see_other
-from opendesk.console.plots import path_of
+from opendesk.console.plots import drawn
 from opendesk.console.seals import Seals
+from opendesk.console.searching import Searching
 from opendesk.console.sessions import LOGIN_PAGE, Sessions
-from opendesk.console.story import find
 from opendesk.console.streaming import Streaming
-from opendesk.console.told import lines_of
 from opendesk.console.visits import NotFromHere, Visit, form_of, is_from_elsewhere
-from opendesk.errors import DatabaseUnavailable, NotFound, OpenDeskError, Overloaded
+from opendesk.errors import DatabaseUnavailable, NotFound, OpenDeskError
 from opendesk.ops.metrics import Metrics
-from opendesk.postgres.pool import Pool
 from opendesk.web.endpoint import WebRequest
 from opendesk.web.problems import DATABASE_RETRY_S, as_expected
 from opendesk.web.responder import CALL_S, MethodNotAllowed
@@ -32,11 +31,6 @@ log = structlog.get_logger()
 
 ROOT: Final = "/console"
 LIVE: Final = "/console/live"
-
-# An eventId has 256 characters; what is longer is no id.
-WORD_CHARS: Final = 300
-# Searches at once: each may read all there is of an order, for seconds.
-_SEARCHES: Final = 2
 
 _UUID: Final = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ROUTER: Final = r"[A-Za-z0-9._:-]{1,64}"
@@ -47,19 +41,19 @@ _STEP: Final = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Open
 Handle = Callable[[Visit], Awaitable[Page]]
 
 
-class SearchesBusy(Overloaded):
-    """Others are searching."""
-
-
 @frozen
 class _Route:
-    """`is_open` ones need no log-in. Of what changes something the form is checked first."""
+    """`is_open` ones need no log-in; those that `ask` the database for more than who it is are refused at once while it is away.
+
+    Of what changes something the form is checked first.
+    """
 
     method: str
     template: str
     pattern: re.Pattern[str]
     handle: Handle
     is_open: bool = False
+    asks: bool = False
 
 
 @define(eq=False)
@@ -69,26 +63,27 @@ class ConsoleApp:
     _board: Board
     _sessions: Sessions
     _acting: Acting
+    _searching: Searching
     _pages: Pages
     _seals: Seals
-    _pool: Pool
+    _outage: Outage
     _metrics: Metrics
     _streaming: Streaming
     _read: Callable[[Mapping[str, Any], bytes], WebRequest]
     _routes: tuple[_Route, ...] = field(init=False)
-    _searches: trio.CapacityLimiter = field(factory=lambda: trio.CapacityLimiter(_SEARCHES), init=False)
 
     def __attrs_post_init__(self) -> None:
-        sessions, acting = self._sessions, self._acting
+        sessions, acting, searching = self._sessions, self._acting, self._searching
         self._routes = (
             _route("GET", ROOT, "/?", self._home),
             _route("GET", "/console/static/{name}", "/static/(?P<name>[a-z0-9._-]{1,64})", self._static, is_open=True),
             _route("GET", LOGIN_PAGE, "/login", sessions.ask, is_open=True),
-            _route("POST", LOGIN_PAGE, "/login", sessions.log_in, is_open=True),
-            _route("POST", "/console/logout", "/logout", sessions.log_out),
-            _route("GET", "/console/why", "/why", self._why),
-            _route("POST", "/console/dead/{id}/replay", f"/dead/(?P<id>{_UUID})/replay", acting.replay),
-            _route("POST", "/console/routers/{id}/reset", f"/routers/(?P<id>{_ROUTER})/reset", acting.reset),
+            _route("POST", LOGIN_PAGE, "/login", sessions.log_in, is_open=True, asks=True),
+            _route("POST", "/console/logout", "/logout", sessions.log_out, asks=True),
+            _route("GET", "/console/why", "/why", searching.linked, asks=True),
+            _route("POST", "/console/why", "/why", searching.asked, asks=True),
+            _route("POST", "/console/dead/{id}/replay", f"/dead/(?P<id>{_UUID})/replay", acting.replay, asks=True),
+            _route("POST", "/console/routers/{id}/reset", f"/routers/(?P<id>{_ROUTER})/reset", acting.reset, asks=True),
         )
 
     async def __call__(self, scope: Any, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -130,10 +125,12 @@ class ConsoleApp:
     async def _answer(self, request: WebRequest, route: _Route, ids: Mapping[str, str]) -> Page:
         session = None if route.handle == self._static else await self._session(request)
         visit = Visit(request, session, ids)
-        if route.is_open:
-            return await route.handle(visit)
-        if session is None:
+        if session is None and not route.is_open:
             return self._to_log_in(request)
+        if route.asks:
+            self._outage.check()
+        if session is None or route.is_open:
+            return await route.handle(visit)
         if route.method == "POST" and not self._seals.is_csrf(form_of(request).get("csrf", ""), session.token):
             raise NotFromHere("The form was too old, or not from here: nothing was done.")
         return await route.handle(visit)
@@ -158,28 +155,8 @@ class ConsoleApp:
             csrf=self._seals.csrf(who.token),
             who=who.email,
             said=self._acting.said(visit),
-            path_of=path_of,
+            drawn=drawn,
         )
-
-    async def _why(self, visit: Visit) -> Page:
-        word = visit.query("q").strip()[:WORD_CHARS]
-        story = await self._story(word) if word and "\0" not in word else None
-        who = visit.who
-        return await self._pages.page(
-            "why.html", word=word, story=story, csrf=self._seals.csrf(who.token), who=who.email
-        )
-
-    async def _story(self, word: str) -> Any:
-        try:
-            self._searches.acquire_nowait()
-        except trio.WouldBlock:
-            raise SearchesBusy("Others are searching: try again in a moment.", retry_after_s=2) from None
-        try:
-            async with self._pool.connection() as conn:
-                found = await find(conn, word)
-        finally:
-            self._searches.release()
-        return None if found.is_empty else lines_of(found.told())
 
     async def _static(self, visit: Visit) -> Page:
         known = visit.request.headers.get("if-none-match")
@@ -197,14 +174,23 @@ class ConsoleApp:
             log.error("console.failed", method=request.method, traceId=request.request_id, exc_info=error)
             expected = OpenDeskError(f"Something went wrong here; {request.request_id} finds it in the log.")
         headers = [("Retry-After", str(expected.retry_after_s))] if expected.retry_after_s is not None else []
+        again = request.target.decode("latin-1") if request.method == "GET" and request.path != LIVE else None
+        if isinstance(expected, DatabaseUnavailable) and again is not None:
+            headers.append(
+                ("Refresh", str(expected.retry_after_s or DATABASE_RETRY_S))
+            )  # the browser comes back by itself
         if isinstance(expected, MethodNotAllowed):
             headers.append(("Allow", expected.allowed))
         title = expected.title().rstrip(".")
-        return await self._pages.page("error.html", expected.status, tuple(headers), title=title, text=expected.detail)
+        return await self._pages.page(
+            "error.html", expected.status, tuple(headers), title=title, text=expected.detail, again=again
+        )
 
 
-def _route(method: str, template: str, rest: str, handle: Handle, *, is_open: bool = False) -> _Route:
-    return _Route(method, template, re.compile(re.escape(ROOT) + rest), handle, is_open)
+def _route(
+    method: str, template: str, rest: str, handle: Handle, *, is_open: bool = False, asks: bool = False
+) -> _Route:
+    return _Route(method, template, re.compile(re.escape(ROOT) + rest), handle, is_open, asks)
 
 
 async def _body(receive: ASGIReceiveCallable) -> bytes:

@@ -1,6 +1,6 @@
 """The one board that all pages show: made once a second while at least one is watched, compared with the last, and sent to all alike."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 from uuid import UUID
 
@@ -9,7 +9,9 @@ import msgspec
 import structlog
 import trio
 
+from opendesk.console.asking import PATIENCE_S
 from opendesk.console.gathering import Gatherer
+from opendesk.console.outage import Outage
 from opendesk.console.patches import patch, whole
 from opendesk.console.proving import Proving
 from opendesk.console.shapes import Snapshot
@@ -26,7 +28,7 @@ FRESH_S: Final = 1.5
 WATCHERS_MOST: Final = 32
 # At a stop: who doesn't read isn't waited for.
 BYE_S: Final = 1.0
-# Whether those who watch still may.
+# For whether those who watch still may.
 _ADMITTED_S: Final = 2.0
 
 _ADMITTED: Final = """
@@ -35,6 +37,8 @@ _ADMITTED: Final = """
 
 STOPPING: Final = "stopping"
 LOGGED_OUT: Final = "logged_out"
+# Nobody could be asked for too long whether this one still may: the page comes back, and is let in when the database says so.
+UNPROVEN: Final = "unproven"
 
 
 @define(eq=False)
@@ -55,6 +59,7 @@ class Board:
     _gatherer: Gatherer
     _proving: Proving
     _pool: Pool
+    _outage: Outage
     watchers: set[Watcher] = field(factory=set, init=False)
     version: int = field(default=0, init=False)
     is_stopping: bool = field(default=False, init=False)
@@ -64,19 +69,22 @@ class Board:
     _whole: bytes | None = field(default=None, init=False)
     _turn: trio.Lock = field(factory=trio.Lock, init=False)
     _news: trio.Event = field(factory=trio.Event, init=False)
+    _checked: trio.Event | None = field(default=None, init=False)  # while it is being looked who may watch
 
     async def run(self) -> None:
+        """Nothing in here waits long for the database: a page that stands still tells the less the more there is to tell."""
         async with trio.open_nursery() as nursery:
 
             async def tick() -> None:
                 if not self.watchers or self.is_stopping:
                     return
-                if self._proving.is_due:
+                if self._proving.is_due and not self._outage.is_away:
                     nursery.start_soon(self._proving.prove)
                 await self._look()
-                await self._check_admitted()
+                await self._look_who_may(nursery)
                 self._tell()
 
+            self._checked = None
             await every(PERIOD_S, tick)
 
     async def current(self) -> Snapshot:
@@ -134,19 +142,40 @@ class Board:
         self._news.set()
         self._news = trio.Event()
 
-    async def _check_admitted(self) -> None:
-        """Who was banned, has another password or logged out, here or at another daemon. While the database is away nobody knows."""
-        ids = list({watcher.user_id for watcher in self.watchers})
+    # ---- who may watch
+
+    async def _look_who_may(self, nursery: trio.Nursery) -> None:
+        """Before more is told; a database that doesn't say so now says it later, within ADMITTED_S."""
+        if self._checked is None and not self._outage.is_away:
+            self._checked = checked = trio.Event()
+            nursery.start_soon(self._check_admitted, checked)
+            with trio.move_on_after(PATIENCE_S):
+                await checked.wait()
+        for watcher in self.watchers:
+            if self._outage.email_of(watcher.user_id, watcher.token_version) is None:
+                watcher.over = watcher.over or UNPROVEN
+
+    async def _check_admitted(self, checked: trio.Event) -> None:
+        """Who was banned, has another password or logged out, here or at another daemon."""
+        ids = {watcher.user_id for watcher in self.watchers}
         try:
             with trio.fail_after(_ADMITTED_S):
                 async with self._pool.connection() as conn:
-                    found: Mapping[UUID, int] = dict(await conn.fetch(_ADMITTED, {"ids": ids}))
+                    found: Mapping[UUID, int] = dict(await conn.fetch(_ADMITTED, {"ids": list(ids)}))
         except (*AWAY, trio.TooSlowError) as error:
             log.debug("console.database_away", error=repr(error))
-            return
+        else:
+            self._outage.still_in(found.items())
+            self._end_others(ids, found)
+        finally:
+            self._checked = None
+            checked.set()
+
+    def _end_others(self, asked: Collection[UUID], found: Mapping[UUID, int]) -> None:
         for watcher in self.watchers:
-            if watcher.user_id in ids and found.get(watcher.user_id) != watcher.token_version:
+            if watcher.user_id in asked and found.get(watcher.user_id) != watcher.token_version:
                 watcher.over = watcher.over or LOGGED_OUT
+                self._outage.forget(watcher.user_id)
 
 
 def bye(reason: str) -> bytes:

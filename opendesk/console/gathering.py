@@ -1,26 +1,26 @@
 """From what the daemon and its database know to a snapshot of the page.
 
-What needs the database is asked in turn over one connection, each as often as it is worth; what went wrong is told on the section that
-it is of, which keeps what was known before.
+What needs the database is asked beside it (`Asking`), each as often as it is worth; what went wrong is told on the section that it is
+of, which keeps what was known before. A section is made anew only of something else.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
 from attrs import define, field, frozen
-import structlog
-import trio
 
+from opendesk.console.asking import Asking, Look
 from opendesk.console.history import History
+from opendesk.console.outage import Outage
 from opendesk.console.sections.daemon import DaemonFacts, daemon
 from opendesk.console.sections.events import EVENTS_SHOWN, EventFacts, events
 from opendesk.console.sections.jobs import DEAD_SHOWN, JobFacts, jobs
-from opendesk.console.sections.kept import Kept
+from opendesk.console.sections.kept import Kept, Made
 from opendesk.console.sections.ledger import LedgerFacts, ledger
 from opendesk.console.sections.relay import relay, room_row
-from opendesk.console.sections.rental import HOSTS_SHOWN, SESSIONS_SHOWN, RentalFacts, rental
+from opendesk.console.sections.rental import HOSTS_SHOWN, SESSIONS_SHOWN, RentalFacts, Tables, rental
 from opendesk.console.sections.routers import RouterSeen, router_row, routers, routers_seen
 from opendesk.console.sections.tunnels import tunnels
 from opendesk.console.shapes import SECTIONS, Section, Snapshot
@@ -31,25 +31,19 @@ from opendesk.network.jobs import looking as job_looking
 from opendesk.network.parts import Network
 from opendesk.network.tunnels.keeping.reconcile import Glance
 from opendesk.postgres.driver import TrioConnection
-from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.rental import glance as rental_glance
 from opendesk.stream import glance as stream_glance
 from opendesk.stream.glance import RoomSeen
 from opendesk.stream.relay import Relay
 
-log = structlog.get_logger()
-
-# For all that is due at once: a healthy database takes milliseconds.
-LOOK_S: Final = 2.0
 _NOW_S: Final = 0.0
 _SOON_S: Final = 2.0
 _SELDOM_S: Final = 5.0
 _RARELY_S: Final = 10.0
 
-AWAY_TEXT: Final = "The database doesn't answer: what is shown is what was known before."
-
-Read = Callable[[TrioConnection], Awaitable[Any]]
+# Beside what is wrong with the database: most of these rows need none.
+_DRIVEN_HERE: Final = "Routers that this daemon drives are shown as they are."
 
 
 @frozen(kw_only=True)
@@ -57,6 +51,7 @@ class Sources:
     """What is looked at. `daemon` tells of the daemon itself, `ledger` of the last proof."""
 
     pool: Pool
+    outage: Outage
     relay: Relay
     own_node: Any
     network: Network
@@ -64,74 +59,62 @@ class Sources:
     currency: str
     fresh_s: float  # of a host's last beat
     now: Callable[[], datetime]
-    daemon: Callable[[], DaemonFacts]
+    daemon: Callable[[bool | None], DaemonFacts]
     ledger: Callable[[], LedgerFacts]
-
-
-@define
-class _Look:
-    """A statement, when it is due next, and what came of it last."""
-
-    read: Read
-    period_s: float
-    due_s: float = float("-inf")
 
 
 @define(eq=False)
 class Gatherer:
-    """Two at once would do the same twice: whoever asks takes turns (`Board`)."""
+    """Two at once would do the same twice: whoever asks takes turns (`Board`). `asking` runs beside it."""
 
     _on: Sources
-    _looks: dict[str, _Look] = field(init=False)
-    _known: dict[str, Any] = field(factory=dict, init=False)
+    asking: Asking = field(init=False)
     _rooms: Kept[RoomSeen] = field(factory=lambda: Kept(room_row), init=False)
     _routers: Kept[RouterSeen] = field(init=False)
-    _tunnels: tuple[tuple[object, ...], Section] | None = field(default=None, init=False)
+    _rental: Tables = field(factory=Tables, init=False)
+    _made: dict[str, Made[Section]] = field(init=False)
+    _tunnels: Made[Section] = field(factory=Made, init=False)
 
     def __attrs_post_init__(self) -> None:
         on = self._on
         self._routers = Kept(partial(router_row, now=on.now))
-        self._looks = {
-            "live": _Look(rental_glance.live, _NOW_S),
-            "sessions": _Look(partial(rental_glance.live_sessions, limit=SESSIONS_SHOWN), _NOW_S),
-            "ended": _Look(lambda conn: rental_glance.ended_today(conn, on.now()), _SELDOM_S),
-            "places": _Look(partial(rental_glance.places, fresh_s=on.fresh_s), _SELDOM_S),
-            "hosts": _Look(partial(rental_glance.hosts_seen, fresh_s=on.fresh_s, limit=HOSTS_SHOWN), _SELDOM_S),
-            "elsewhere": _Look(lambda conn: stream_glance.elsewhere(conn, on.own_node), _SELDOM_S),
-            "states": _Look(self._read_states, _SOON_S),
-            "lanes": _Look(network.lanes, _SOON_S),
-            "numbers": _Look(job_looking.numbers, _SOON_S),
-            "dead": _Look(partial(job_looking.list_jobs, state="dead", limit=DEAD_SHOWN), _SOON_S),
-            "waiting": _Look(event_looking.count_waiting, _SOON_S),
-            "events": _Look(partial(event_looking.list_events, limit=EVENTS_SHOWN), _SOON_S),
-            "today": _Look(network.events_today, _RARELY_S),
+        self._made = {name: Made() for name in SECTIONS}
+        self.asking = Asking(on.pool, on.outage, self._looks())
+
+    def _looks(self) -> dict[str, dict[str, Look]]:
+        """By the part of the page that they are of."""
+        on = self._on
+        return {
+            "rental": {
+                "live": Look(rental_glance.live, _NOW_S),
+                "sessions": Look(partial(rental_glance.live_sessions, limit=SESSIONS_SHOWN), _NOW_S),
+                "ended": Look(lambda conn: rental_glance.ended_today(conn, on.now()), _SELDOM_S),
+                "places": Look(partial(rental_glance.places, fresh_s=on.fresh_s), _SELDOM_S),
+                "hosts": Look(partial(rental_glance.hosts_seen, fresh_s=on.fresh_s, limit=HOSTS_SHOWN), _SELDOM_S),
+            },
+            "relay": {"elsewhere": Look(lambda conn: stream_glance.elsewhere(conn, on.own_node), _SELDOM_S)},
+            "routers": {"states": Look(self._read_states, _SOON_S), "lanes": Look(network.lanes, _SOON_S)},
+            "jobs": {
+                "numbers": Look(job_looking.numbers, _SOON_S),
+                "dead": Look(partial(job_looking.list_jobs, state="dead", limit=DEAD_SHOWN), _SOON_S),
+            },
+            "events": {
+                "waiting": Look(event_looking.count_waiting, _SOON_S),
+                "events": Look(partial(event_looking.list_events, limit=EVENTS_SHOWN), _SOON_S),
+                "today": Look(network.events_today, _RARELY_S),
+            },
         }
 
     async def snapshot(self) -> Snapshot:
-        fault = await self._ask()
+        """With what the database answered by now: it is asked, and hardly waited for."""
+        await self.asking.ask()
         now = self._on.now()
-        made = {section.name: section for section in self._sections(now, fault)}
+        made = {section.name: section for section in self._sections(now)}
         return Snapshot(stamp(now), {name: made[name] for name in SECTIONS})
 
     def ask_again(self) -> None:
         """Somebody changed something, and wants to see it."""
-        for look in self._looks.values():
-            look.due_s = float("-inf")
-
-    # ---- asked of the database
-
-    async def _ask(self) -> str | None:
-        try:
-            with trio.fail_after(LOOK_S):
-                async with self._on.pool.connection() as conn:
-                    for name, look in self._looks.items():
-                        if trio.current_time() >= look.due_s:
-                            self._known[name] = await look.read(conn)
-                            look.due_s = trio.current_time() + look.period_s
-        except (*AWAY, trio.TooSlowError) as error:
-            log.debug("console.database_away", error=repr(error))
-            return AWAY_TEXT
-        return None
+        self.asking.ask_again()
 
     async def _read_states(self, conn: TrioConnection) -> Mapping[str, Any]:
         elsewhere = network.driven_elsewhere(self._on.network.fleet)
@@ -139,41 +122,56 @@ class Gatherer:
 
     # ---- told
 
-    def _sections(self, now: datetime, fault: str | None) -> tuple[Section, ...]:
-        on, known, plot = self._on, self._known, self._on.history.plot
-        lanes = known.get("lanes")
-        routers_now = routers_seen(
-            on.network.fleet, known.get("states", {}), lanes.routers if lanes is not None else {}
-        )
+    def _sections(self, now: datetime) -> tuple[Section, ...]:
+        on, known = self._on, self.asking.known
         return (
-            _with(fault, rental(self._rental_facts(), plot("sessions"), on.currency, now)),
-            relay(stream_glance.relay_seen(on.relay), known.get("elsewhere"), plot("rate"), self._rooms),
-            _with(fault, routers(routers_now, plot("open"), self._routers)),
+            self._rental_section(now),
+            relay(stream_glance.relay_seen(on.relay), known.get("elsewhere"), on.history.plot("rate"), self._rooms),
+            self._router_section(),
             self._tunnel_section(on.network.tunnels.glance()),
-            _with(fault, jobs(self._job_facts(), plot("due"), now)),
-            _with(fault, events(self._event_facts(), plot("waiting"), now)),
+            self._kept("jobs", now, self._job_facts(), on.history.plot("due"), jobs),
+            self._kept("events", now, self._event_facts(), on.history.plot("waiting"), events),
             ledger(on.ledger(), on.currency, now),
-            daemon(on.daemon(), (plot("lag"), plot("memory"))),
+            daemon(on.daemon(self._database_is_up), (on.history.plot("lag"), on.history.plot("memory"))),
         )
 
-    def _rental_facts(self) -> RentalFacts:
-        return RentalFacts(**self._found("live", "sessions", "ended", "places", "hosts"))
+    @property
+    def _database_is_up(self) -> bool | None:
+        return False if self.asking.is_mute else self._on.outage.is_up
+
+    def _kept(self, name: str, now: datetime, facts: Any, plot: Any, make: Callable[..., Section]) -> Section:
+        """Anew only of other facts, or on another day, of which times are told otherwise."""
+        fault = self.asking.fault(name)
+        return self._made[name].of((facts, plot, now.date(), fault), lambda: _with(fault, make(facts, plot, now)))
+
+    def _rental_section(self, now: datetime) -> Section:
+        on = self._on
+        facts = RentalFacts(**self._found("live", "sessions", "ended", "places", "hosts"))
+        make = partial(rental, currency=on.currency, kept=self._rental)
+        return self._kept("rental", now, facts, on.history.plot("sessions"), make)
+
+    def _router_section(self) -> Section:
+        known, fault = self.asking.known, self.asking.fault("routers")
+        lanes = known.get("lanes")
+        waiting = lanes.routers if lanes is not None else {}
+        rows = self._routers.rows(routers_seen(self._on.network.fleet, known.get("states", {}), waiting))
+        plot = self._on.history.plot("open")
+        told = fault and f"{fault} {_DRIVEN_HERE}"
+        return self._made["routers"].of((rows, plot, told), lambda: _with(told, routers(rows, plot)))
 
     def _job_facts(self) -> JobFacts:
         return JobFacts(**self._found("numbers", "dead"))
 
     def _event_facts(self) -> EventFacts:
-        return EventFacts(**self._found("waiting", "today", "lanes"), last=self._known.get("events", ()))
+        return EventFacts(**self._found("waiting", "today", "lanes"), last=self.asking.known.get("events", ()))
 
     def _found(self, *names: str) -> dict[str, Any]:
-        return {name: self._known[name] for name in names if name in self._known}
+        return {name: self.asking.known[name] for name in names if name in self.asking.known}
 
     def _tunnel_section(self, seen: Glance | None) -> Section:
         """Anew only with another reading: there may be ten thousand devices."""
         version = () if seen is None else (seen.interface, seen.read_unix, self._on.network.tunnels.registry.version)
-        if self._tunnels is None or self._tunnels[0] != version:
-            self._tunnels = version, tunnels(seen)
-        return self._tunnels[1]
+        return self._tunnels.of(version, lambda: tunnels(seen))
 
 
 def _with(fault: str | None, section: Section) -> Section:

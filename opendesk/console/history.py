@@ -24,7 +24,7 @@ _LOOK_S: Final = 3.0
 
 # The key, title and unit of each.
 PLOTS: Final[Mapping[str, tuple[str, str]]] = {
-    "sessions": ("Live sessions", ""),
+    "sessions": ("Live or waiting", ""),
     "rate": ("From hosts", "B/s"),
     "open": ("Circuits open", ""),
     "due": ("Jobs due", ""),
@@ -52,7 +52,6 @@ class History:
 
     _pool: Pool
     _look: Callable[[], Counts]
-    database_is_up: bool | None = field(default=None, init=False)
     _rings: dict[str, deque[float | None]] = field(init=False)
     _plots: dict[str, Plot] = field(factory=dict, init=False)
 
@@ -63,9 +62,7 @@ class History:
         await every(PERIOD_S, self._tick)
 
     async def _tick(self) -> None:
-        counted = await self._counted()
-        self.database_is_up = counted is not None
-        self.add({**self._look(), **(counted or {})})
+        self.add({**self._look(), **(await self._counted() or {})})
 
     def add(self, counts: Counts) -> None:
         for key, ring in self._rings.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 from attrs import frozen
@@ -12,9 +12,11 @@ from opendesk.console.app import ConsoleApp
 from opendesk.console.board import Board
 from opendesk.console.gathering import Gatherer, Sources
 from opendesk.console.history import History
+from opendesk.console.outage import Outage
 from opendesk.console.pages import Pages
 from opendesk.console.proving import Proving
 from opendesk.console.seals import Seals
+from opendesk.console.searching import Searching
 from opendesk.console.self_seen import SelfSeen
 from opendesk.console.sessions import Sessions
 from opendesk.console.streaming import Streaming
@@ -29,14 +31,21 @@ from opendesk.stream.relay import Relay
 from opendesk.web.endpoint import WebRequest
 
 
+class DatabaseIs(Protocol):
+    def __call__(self, *, up: bool) -> None: ...
+
+
 @frozen
 class Console:
-    """`services` are the daemon's; `stop` is called when it begins to stop, `lagged` with how late its loop woke."""
+    """`services` are the daemon's; `stop` is called when it begins to stop, `lagged` with how late its loop woke, `database_is` with whether
+    the database answers.
+    """
 
     app: ConsoleApp
     services: Mapping[str, Callable[[], Awaitable[None]]]
     stop: Callable[[], None]
     lagged: Callable[[float], None]
+    database_is: DatabaseIs
 
 
 def console(
@@ -56,10 +65,12 @@ def console(
     """What is shown is read over `upkeep`, what admins ask for over the callers' pool."""
     pool, pages, seals = rental.pool, Pages(), Seals.of(jwt_secret)
     seen = SelfSeen(metrics.registry, relay, network.fleet)
+    outage = Outage()
     history = History(upkeep, seen.counts)
     proving = Proving(upkeep, now)
     sources = Sources(
         pool=upkeep,
+        outage=outage,
         relay=relay,
         own_node=own_node,
         network=network,
@@ -67,12 +78,16 @@ def console(
         currency=rental.terms.currency,
         fresh_s=rental.terms.heartbeat_timeout.total_seconds(),
         now=now,
-        daemon=lambda: seen.facts(database=history.database_is_up, watchers=len(board.watchers)),
+        daemon=lambda is_up: seen.facts(database=is_up, watchers=len(board.watchers)),
         ledger=lambda: proving.facts,
     )
-    board = Board(Gatherer(sources), proving, upkeep)
-    sessions = Sessions(pool, Users(rental), seals, pages, audit, now)
+    gatherer = Gatherer(sources)
+    board = Board(gatherer, proving, upkeep, outage)
+    sessions = Sessions(pool, Users(rental), seals, pages, audit, outage, now)
     acting = Acting(pool, settings, board, seals, audit)
-    app = ConsoleApp(board, sessions, acting, pages, seals, pool, metrics, Streaming(board, sessions), read)
-    services = {"console": board.run, "console_history": history.run}
-    return Console(app, services, board.stop, seen.lagged)
+    searching = Searching(pool, pages, seals, now)
+    app = ConsoleApp(
+        board, sessions, acting, searching, pages, seals, outage, metrics, Streaming(board, sessions), read
+    )
+    services = {"console": board.run, "console_looks": gatherer.asking.run, "console_history": history.run}
+    return Console(app, services, board.stop, seen.lagged, outage.database_is)

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from opendesk.console.plots import path_of
+from attrs import astuple
+
+from opendesk.console.plots import drawn
 from opendesk.console.shapes import Figure, Plot, Row, Section, Snapshot, Table
 
 Patch = dict[str, Any]
@@ -16,7 +18,7 @@ def whole(new: Snapshot) -> Patch:
 
 def patch(old: Snapshot, new: Snapshot) -> Patch:
     """Only what has changed; `at` is always there."""
-    told: Patch = {"at": new.at, "figures": {}, "plots": {}, "tables": {}, "faults": {}}
+    told: Patch = {"at": new.at, "parts": {}, "figures": {}, "plots": {}, "tables": {}, "faults": {}}
     for name, section in new.sections.items():
         before = old.sections.get(name)
         if before is not section:
@@ -26,6 +28,8 @@ def patch(old: Snapshot, new: Snapshot) -> Patch:
 
 def _tell_section(told: Patch, before: Section | None, section: Section) -> None:
     name = section.name
+    if before is None or _state(before) != _state(section):
+        told["parts"][name] = _state(section)
     if before is None or before.fault != section.fault:
         told["faults"][name] = section.fault
     figures: Mapping[str, Figure] = {one.key: one for one in before.figures} if before else {}
@@ -35,11 +39,15 @@ def _tell_section(told: Patch, before: Section | None, section: Section) -> None
     plots: Mapping[str, Plot] = {one.key: one for one in before.plots} if before else {}
     for plot in section.plots:
         if (known := plots.get(plot.key)) is not plot and known != plot:
-            told["plots"][f"{name}.{plot.key}"] = path_of(plot)
+            told["plots"][f"{name}.{plot.key}"] = astuple(drawn(plot))
     tables: Mapping[str, Table] = {one.name: one for one in before.tables} if before else {}
     for table in section.tables:
         if (seen := tables.get(table.name)) is not table and (change := _table(seen, table)):
             told["tables"][table.name] = change
+
+
+def _state(section: Section) -> list[str]:
+    return [section.worst, section.reason]
 
 
 def _table(before: Table | None, table: Table) -> Patch:

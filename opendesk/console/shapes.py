@@ -16,6 +16,11 @@ class State(StrEnum):
     BAD = "bad"
 
 
+_WORST_FIRST: Final = (State.BAD, State.WARN, State.OK, State.QUIET)
+# Of a row that is told of elsewhere: what its table says in full.
+_NAMED_CHARS: Final = 24
+
+
 @frozen
 class Figure:
     """One number with what it is of. `key` is a fixed word."""
@@ -49,7 +54,9 @@ class Action:
 
 @frozen
 class Table:
-    """Rows in the order in which they are shown: the worst first. `left_out` rows had no room."""
+    """Rows in the order in which they are shown: the worst first. Of each, the first cell names it and the second says how it is.
+    `left_out` rows had no room.
+    """
 
     name: str
     title: str
@@ -81,6 +88,24 @@ class Section:
     tables: tuple[Table, ...] = ()
     fault: str | None = None
 
+    @property
+    def worst(self) -> State:
+        """Of all that it shows. What has nothing to show is well."""
+        found = {figure.state for figure in self.figures}
+        for table in self.tables:
+            found.update(row.state for row in table.rows)
+        return State.BAD if self.fault else next((state for state in _WORST_FIRST if state in found), State.OK)
+
+    @property
+    def reason(self) -> str:
+        """Why it isn't well, in a few words: its figures that are wrong, or the first row of a table that is."""
+        worst = self.worst
+        if self.fault or worst not in {State.WARN, State.BAD}:
+            return self.fault or ""
+        figures = [_figure_told(figure) for figure in self.figures if figure.state is worst]
+        rows = (_rows_told(table, worst) for table in self.tables)
+        return ", ".join(figures) or next(told for told in rows if told)
+
 
 @frozen
 class Snapshot:
@@ -88,6 +113,18 @@ class Snapshot:
 
     at: str
     sections: Mapping[str, Section] = field(factory=dict)
+
+
+def _figure_told(figure: Figure) -> str:
+    return f"{figure.label}: {figure.value}{f' ({figure.note})' if figure.note else ''}"
+
+
+def _rows_told(table: Table, state: State) -> str:
+    rows = [row for row in table.rows if row.state is state]
+    if not rows:
+        return ""
+    named = [cell if len(cell) <= _NAMED_CHARS else f"{cell[:_NAMED_CHARS]}…" for cell in rows[0].cells[:2]]
+    return f"{table.title}: {', '.join(named)}{f', and {len(rows) - 1:,} more' if rows[1:] else ''}"
 
 
 # In the order of the page.

@@ -37,8 +37,24 @@ class Streaming:
     async def serve(self, session: Session | None, request_id: str, send: ASGISendCallable) -> None:
         """Who isn't logged in is told so and nothing else. Raise Overloaded, before anything is sent, where too many watch."""
         board = self._board
-        if session is not None and len(board.watchers) >= WATCHERS_MOST:
+        if session is None or board.is_stopping:
+            await self._begin(request_id, send)
+            await _send(send, bye(LOGGED_OUT if session is None else STOPPING), more=False)
+            return
+        if len(board.watchers) >= WATCHERS_MOST:
             raise Overloaded(f"{WATCHERS_MOST} pages are watched already", retry_after_s=_RETRY_AFTER_S)
+        watcher = Watcher(session.user_id, session.token_version)
+        board.watchers.add(watcher)  # before anything is waited for: a crowd that comes at once is counted
+        try:
+            with watcher.scope:
+                await self._begin(request_id, send)
+                await self._watch(watcher, session, send)
+        finally:
+            board.watchers.discard(watcher)
+        if watcher.scope.cancelled_caught:
+            raise ClientGone  # it didn't read; the connection is cut
+
+    async def _begin(self, request_id: str, send: ASGISendCallable) -> None:
         fields = (*_HEADERS, ("X-Request-ID", request_id))
         start: Any = {
             "type": "http.response.start",
@@ -47,18 +63,6 @@ class Streaming:
             "trailers": False,
         }
         await send(start)
-        if session is None or board.is_stopping:
-            await _send(send, bye(LOGGED_OUT if session is None else STOPPING), more=False)
-            return
-        watcher = Watcher(session.user_id, session.token_version)
-        board.watchers.add(watcher)
-        try:
-            with watcher.scope:
-                await self._watch(watcher, session, send)
-        finally:
-            board.watchers.discard(watcher)
-        if watcher.scope.cancelled_caught:
-            raise ClientGone  # it didn't read; the connection is cut
 
     async def _watch(self, watcher: Watcher, session: Session, send: ASGISendCallable) -> None:
         board = self._board

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from opendesk.console.told import Told, Tone, when
 from opendesk.network.events.acks import ACK_EVENT
-from opendesk.network.events.chain import Chain, GrantView, RouterView
+from opendesk.network.events.chain import Chain, DeviceView, GrantView, RouterView
 from opendesk.network.events.looking import EventView
 from opendesk.network.hotspots.work import Kind, end_key
 from opendesk.network.jobs import JobView
@@ -26,8 +26,8 @@ _ONE_TIME: Final = timedelta(seconds=1)
 
 
 def chain_told(chain: Chain) -> Iterator[Told]:
-    if chain.device is not None:
-        yield _device_tree(chain)
+    for device in (*([chain.device] if chain.device else []), *chain.devices):
+        yield _device_tree(device)
     told = set()
     for event in chain.events:
         mine = [job for job in chain.jobs if job.id == event.job_id or _is_ack_of(job, event)]
@@ -36,24 +36,22 @@ def chain_told(chain: Chain) -> Iterator[Told]:
     for job in chain.jobs:
         if job.id not in told and job.type not in {Kind.END, ACK_EVENT}:
             told.add(job.id)
-            yield _job_tree(Told(_job_title(job)), job, chain)
+            yield job_tree(Told(job_title(job), ids=(router_of(job.lane),)), job, chain)
     for grant in chain.grants:
         ends = [job for job in chain.jobs if job.key == end_key(grant.id)]
         told |= {job.id for job in ends}
         yield _grant_tree(grant, ends, chain)
     for job in chain.jobs:  # whose grant or event is no longer there
         if job.id not in told:
-            yield _job_tree(Told(_job_title(job)), job, chain)
+            yield job_tree(Told(job_title(job), ids=(router_of(job.lane),)), job, chain)
 
 
 def cut_lines(chain: Chain) -> list[str]:
     return [f"… there are more {kind} than are told here" for kind in chain.cut]
 
 
-def _device_tree(chain: Chain) -> Told:
-    device = chain.device
-    assert device is not None
-    tree = Told(f"device {device.mac} {device.ip} on {device.router_id}")
+def _device_tree(device: DeviceView) -> Told:
+    tree = Told(f"device {device.mac} {device.ip} on {device.router_id}", ids=(device.ip, device.router_id))
     tree.add(f"first seen {when(device.created_at)}, last {when(device.seen_at)}")
     for ip, mac in device.addresses:
         tree.add(f"was at {ip} {mac}")
@@ -66,13 +64,14 @@ def _device_tree(chain: Chain) -> Told:
 def _event_tree(event: EventView, jobs: Sequence[JobView], chain: Chain) -> Told:
     who = event.name or f"with the hash {event.id_hash}"
     pretended = " (dry run)" if event.dry_run else ""
-    tree = Told(f"event {who}: {event.state}{pretended}", _STATES[event.state])
+    tree = Told(f"event {who}: {event.state}{pretended}", _STATES[event.state], ids=(event.name,) if event.name else ())
     if event.details_gone:
         tree.add("its details have been deleted by age (EVENTS_RETENTION_DAYS); it never runs again")
     else:
         order = "" if event.pedido_id is None else f", order {event.pedido_id}"
         tree.add(
             f"{event.type or 'of no type'}: device {event.mac or '-'} {event.ip or '-'} on router {event.router_id or '-'}{order}",
+            ids=(event.ip, event.router_id, event.pedido_id),
         )
     tree.add(f"received {when(event.received_at)}" + ("" if event.source is None else f" from the {event.source}"))
     if event.validated_at is not None:
@@ -81,7 +80,7 @@ def _event_tree(event: EventView, jobs: Sequence[JobView], chain: Chain) -> Told
         tree.add(f"router checked {when(event.routed_at)}: it is known")
     for job in jobs:
         if job.type != ACK_EVENT:
-            _job_tree(tree.add(_job_title(job)), job, chain)
+            job_tree(tree.add(job_title(job), ids=(router_of(job.lane),)), job, chain)
     if event.job_id is not None and not any(job.id == event.job_id for job in jobs):
         tree.add(f"job {event.job_id}: deleted by age")
     tree.add(_decision(event), _STATES[event.state])
@@ -111,7 +110,7 @@ def _tell_ack(tree: Told, event: EventView, acks: Sequence[JobView], chain: Chai
     else:
         acked = tree.add("acked: not yet", "warn")
     for job in acks:
-        _job_tree(acked.add(_job_title(job)), job, chain)
+        job_tree(acked.add(job_title(job)), job, chain)
 
 
 def _is_ack_of(job: JobView, event: EventView) -> bool:
@@ -121,12 +120,12 @@ def _is_ack_of(job: JobView, event: EventView) -> bool:
 # ---- jobs
 
 
-def _job_title(job: JobView) -> str:
+def job_title(job: JobView) -> str:
     tried = f"{job.outcomes} tries ended" if job.outcomes != 1 else "1 try ended"
     return f"job {job.id} {job.type} on {router_of(job.lane)}: {job.state}, {tried}"
 
 
-def _job_tree(tree: Told, job: JobView, chain: Chain) -> Told:
+def job_tree(tree: Told, job: JobView, chain: Chain) -> Told:
     tree.add(f"added {when(job.created_at)}" + ("" if job.finished_at is None else f", over {when(job.finished_at)}"))
     if job.state in {"due", "running"}:
         tree.add(waiting_for(job, chain), "wait")
@@ -193,7 +192,7 @@ def _grant_tree(grant: GrantView, ends: Sequence[JobView], chain: Chain) -> Told
     state = "live" if grant.ended_at is None else "over"
     pretended = " (dry run)" if grant.dry_run else ""
     title = f"{kind} of order {grant.pedido_id} for {grant.mac} {grant.ip} on {grant.router_id}: {state}{pretended}"
-    tree = Told(title)
+    tree = Told(title, ids=(grant.pedido_id, grant.ip, grant.router_id))
     time = "until it is revoked" if grant.duration_s is None else f"for {grant.duration_s} s"
     tree.add(f"given {when(grant.created_at)}, {time}")
     if grant.begun_at is not None:
@@ -210,5 +209,5 @@ def _grant_tree(grant: GrantView, ends: Sequence[JobView], chain: Chain) -> Told
     if grant.ended_at is not None:
         tree.add(f"ended {when(grant.ended_at)}: {_ENDED.get(grant.end_reason or '', grant.end_reason)}")
     for job in ends:
-        _job_tree(tree.add(f"its end: {_job_title(job)}"), job, chain)
+        job_tree(tree.add(f"its end: {job_title(job)}"), job, chain)
     return tree

@@ -1,7 +1,8 @@
 """A rental session, told to somebody who asks why. Pure."""
 
+from opendesk.console.texts import money
 from opendesk.console.told import Told, when
-from opendesk.rental.sessions.shape import Session
+from opendesk.rental.sessions.shape import Session, SettlementShape
 from opendesk.rental.sessions.story import EntryView, Story
 
 
@@ -11,20 +12,27 @@ def session_told(story: Story) -> Told:
     tree.add(
         f"booked {when(session.created_at)}: {session.minutes_purchased} min of PC {session.pc_id}, host {session.host_id}",
     )
-    tree.add(f"by client {session.client_user_id} for {session.price_total} {session.currency} (minor units)")
+    tree.add(f"by client {session.client_user_id} for {money(session.price_total, session.currency)}")
     if session.start_at is None:
         tree.add("never started")
     else:
         tree.add(f"started {when(session.start_at)}, to end {when(session.end_at)}")
     _tell_end(tree, session)
     if session.settlement is not None:
-        settled = session.settlement
-        tree.add(
-            f"settled: {settled.proportional} used and {settled.unused} not; host {settled.host_payout}, fee {settled.platform_fee}, "
-            f"penalty {settled.penalty}, back to the client {settled.client_credit}, retained {settled.retained}",
-        )
+        _tell_settlement(tree, session.settlement)
     _tell_entries(tree, story)
     return tree
+
+
+def _tell_settlement(tree: Told, settled: SettlementShape) -> None:
+    def amount(minor_units: int) -> str:
+        return money(minor_units, settled.currency)
+
+    tree.add(
+        f"settled: {amount(settled.proportional)} used and {amount(settled.unused)} not; host {amount(settled.host_payout)}, "
+        f"fee {amount(settled.platform_fee)}, penalty {amount(settled.penalty)}, back to the client {amount(settled.client_credit)}, "
+        f"retained {amount(settled.retained)}",
+    )
 
 
 def _tell_end(tree: Told, session: Session) -> None:
@@ -41,12 +49,13 @@ def _tell_end(tree: Told, session: Session) -> None:
 def _tell_entries(tree: Told, story: Story) -> None:
     ledger = tree.add("ledger" if story.entries else "ledger: nothing")
     for entry in story.entries:
-        ledger.add(_entry(entry))
+        ledger.add(entry_told(entry, story.session.currency))
     if story.is_cut:
         ledger.add("… and more")
 
 
-def _entry(entry: EntryView) -> str:
+def entry_told(entry: EntryView, currency: str) -> str:
     whose = entry.account if entry.user_id is None else f"{entry.account} of {entry.user_id}"
     who = "" if entry.made_by is None else f", by {entry.made_by}"
-    return f"{when(entry.created_at)}  {entry.transfer}  {entry.amount:+d}  {whose}: {entry.reason}{who}"
+    sign = "+" if entry.amount > 0 else ""
+    return f"{when(entry.created_at)}  {entry.transfer}  {sign}{money(entry.amount, currency)}  {whose}: {entry.reason}{who}"

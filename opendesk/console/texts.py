@@ -18,7 +18,10 @@ _CENTAVOS: Final = 100
 
 def cut(words: object, most: int = CELL_CHARS) -> str:
     """As one line without anything that isn't seen, and not too long."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in str(words)[: most * 4]).split())
+    line = str(words)[: most * 4]
+    if not line.isprintable():
+        line = "".join([char if char.isprintable() else " " for char in line])
+    line = " ".join(line.split())
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
@@ -33,7 +36,7 @@ def money(minor_units: int | None, currency: str) -> str:
     if minor_units is None:
         return NOTHING
     whole, rest = divmod(abs(minor_units), _CENTAVOS)
-    return f"{'-' if minor_units < 0 else ''}{whole:,}.{rest:02d} {currency}"
+    return f"{'-' if minor_units < 0 else ''}{whole:,}.{rest:02d} {currency}".rstrip()
 
 
 def size(count: float | None, *, per_s: bool = False) -> str:

@@ -27,7 +27,7 @@ from opendesk.doctor.judging import (
     tunnels,
     work,
 )
-from opendesk.doctor.looking import callers, files, network, rows, system
+from opendesk.doctor.looking import callers, files, network, rows, system, units
 from opendesk.doctor.patient import Patient, admitted
 from opendesk.network.routers import registry, states
 from opendesk.postgres.driver import TrioConnection
@@ -45,6 +45,7 @@ LEDGER_S: Final = 300.0
 # What is left to a look that is over its time, so that it can tell how far it came.
 _SPARE_S: Final = 5.0
 
+_TLS: Final = frozenset({"TLS_CERT", "TLS_KEY"})
 _NO_DATABASE: Final = "see what is said of `database`"
 
 
@@ -70,10 +71,16 @@ class Told:
 
 
 async def examine(
-    found: Settings, environ: Mapping[str, str], *, env_file: Path | None, quick: bool, told: Told | None = None
+    found: Settings,
+    environ: Mapping[str, str],
+    *,
+    env_file: Path | None,
+    quick: bool,
+    faults: Sequence[str] = (),
+    told: Told | None = None,
 ) -> list[Finding]:
-    """In the order of the topics, whichever was done first."""
-    async with admitted(found, environ) as patient:
+    """In the order of the topics, whichever was done first. `faults` are those of the settings."""
+    async with admitted(found, environ, settings.faulty(faults)) as patient:
         return await run(_looks(patient, env_file, quick=quick), told or Told())
 
 
@@ -142,7 +149,7 @@ async def _connection(patient: Patient) -> AsyncIterator[TrioConnection]:
 
 
 async def _settings(patient: Patient) -> Iterable[Finding]:
-    return settings.judge(patient.settings)
+    return settings.judge(patient.settings, patient.unknown)
 
 
 async def _secrets(patient: Patient, env_file: Path | None) -> Iterable[Finding]:
@@ -169,11 +176,12 @@ async def _disk(patient: Patient) -> Iterable[Finding]:
 
 
 async def _database(patient: Patient) -> Iterable[Finding]:
+    if patient.is_anywhere:
+        return [skipped("database.reachable", patient.no_pool, "set it right, and look again")]
     is_external = databases.external(patient.settings) is not None
     folder = [] if is_external else list(database.judge_folder(_folder(patient.settings)))
     if patient.pool is None:
-        do = "see that it runs, and that DATABASE_URL is right" if is_external else "start the daemon, which runs it"
-        return [*folder, bad("database.reachable", patient.no_pool, do)]
+        return [*folder, database.judge_away(patient.no_pool, is_external=is_external, daemon_pid=patient.daemon_pid)]
     async with patient.pool.connection() as conn:
         return [*folder, *database.judge(await rows.database(conn, is_external=is_external))]
 
@@ -189,22 +197,32 @@ def _folder(found: Settings) -> database.DataFolder:
 
 async def _unit(patient: Patient) -> Iterable[Finding]:
     del patient  # asked of every look; a unit is the machine's
-    return daemon.judge_unit(await system.unit_properties())
+    return daemon.judge_units(await units.units())
 
 
 async def _daemon(patient: Patient) -> Iterable[Finding]:
-    found = await callers.daemon(patient.settings)
-    return daemon.judge(
-        evolve(found, running_since=system.running_since(await _pid(patient)), installed_at=system.installed_at())
-    )
+    wanted = units.targets(await units.units(), patient.settings.listen_address, patient.daemon_pid)
+    if not wanted:
+        return [skipped("daemon.answers", "a call would only start it: its unit is off", "see what is said of `unit`")]
+    by_settings = [target for target in wanted if target.is_by_settings]
+    if unclear := patient.unknown & ({"BIND", "PORT", *_TLS} if by_settings else _TLS):
+        told = f"{' and '.join(sorted(unclear))} can't be read, so how to call it isn't known"
+        return [skipped("daemon.answers", told, "set it right, and look again")]
+    found: dict[units.Target, list[Finding]] = {}
+
+    async def one(target: units.Target) -> None:
+        found[target] = list(daemon.judge(await _called(patient, target)))
+
+    async with trio.open_nursery() as nursery:
+        for target in wanted:
+            nursery.start_soon(one, target)
+    return [finding for target in wanted for finding in found[target]]
 
 
-async def _pid(patient: Patient) -> int | None:
-    """Who serves from the data folder; of a daemon on another database, systemd knows it."""
-    if patient.daemon_pid is not None:
-        return patient.daemon_pid
-    told = (await system.unit_properties()).get("MainPID", "0")
-    return int(told) if told.isdecimal() and int(told) else None
+async def _called(patient: Patient, target: units.Target) -> daemon.Daemon:
+    found = await callers.daemon(target.address, has_tls=patient.settings.tls_cert is not None)
+    since = system.running_since(target.pid)
+    return evolve(found, unit=target.unit, running_since=since, installed_at=system.installed_at())
 
 
 async def _jobs(patient: Patient) -> Iterable[Finding]:
@@ -244,8 +262,10 @@ async def _certificate(patient: Patient) -> Iterable[Finding]:
 
 
 async def _tunnels(patient: Patient) -> Iterable[Finding]:
-    may = system.may_change_interfaces(await _pid(patient))
-    return tunnels.judge(await network.tunnels(patient.settings, has_net_admin=may))
+    # Of several daemons one drives the tunnels.
+    all_ = units.targets(await units.units(), patient.settings.listen_address, patient.daemon_pid)
+    known = [may for target in all_ if (may := system.may_change_interfaces(target.pid)) is not None]
+    return tunnels.judge(await network.tunnels(patient.settings, has_net_admin=any(known) if known else None))
 
 
 async def _backend(patient: Patient) -> Iterable[Finding]:

@@ -11,7 +11,7 @@ import trio
 
 from opendesk import database
 from opendesk.postgres.embedded.datadir import DataDir, holder
-from opendesk.postgres.embedded.lifetime import running_server
+from opendesk.postgres.embedded.lifetime import SERVING, running_server
 from opendesk.postgres.errors import EmbeddedError
 from opendesk.postgres.pool import Pool
 from opendesk.settings import Settings
@@ -21,6 +21,8 @@ _CONNECTIONS: Final = 3
 # A database that is well answers in milliseconds; the pool's own patience is for a crowd.
 _FIND_S: Final = 6.0
 _NOT_SERVED: Final = "no daemon runs the embedded database"
+# By which the database is found.
+_WHERE: Final = frozenset({"DATABASE_URL", "RELAY_DATABASE_URL", "RELAY_DB_SSL", "OPENDESK_DATA_DIR"})
 
 
 @frozen(kw_only=True)
@@ -32,28 +34,43 @@ class Patient:
     pool: Pool | None = None
     no_pool: str = _NOT_SERVED
     daemon_pid: int | None = None
+    # Settings that can't be read, and have their defaults here.
+    unknown: frozenset[str] = frozenset()
+
+    @property
+    def is_anywhere(self) -> bool:
+        """Which database is meant isn't known."""
+        return not _WHERE.isdisjoint(self.unknown)
 
 
 @asynccontextmanager
-async def admitted(settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[Patient]:
+async def admitted(
+    settings: Settings, environ: Mapping[str, str], unknown: frozenset[str] = frozenset()
+) -> AsyncIterator[Patient]:
     """Find the database without starting one: a doctor changes nothing."""
+    if unclear := sorted(_WHERE & unknown):
+        why = f"{' and '.join(unclear)} can't be read, so where it is isn't known"
+        yield Patient(settings=settings, environ=environ, no_pool=why, unknown=unknown)
+        return
     conninfo, why = None, _NOT_SERVED
     pid = None
     try:
         with trio.fail_after(_FIND_S):
-            conninfo = database.external(settings) or await running_server(settings.opendesk_data_dir)
             pid = _pid(settings)
+            conninfo = database.external(settings) or await running_server(settings.opendesk_data_dir)
             if conninfo is not None:
                 await _try(conninfo)
+            elif pid is not None:
+                why = f"the daemon's own PostgreSQL doesn't answer (process {pid} serves)"
     except (EmbeddedError, psycopg.Error, OSError) as error:
         conninfo, why = None, _line(error)
     except trio.TooSlowError:
         conninfo, why = None, f"it didn't answer within {_FIND_S:.0f} s"
     if conninfo is None:
-        yield Patient(settings=settings, environ=environ, no_pool=why, daemon_pid=pid)
+        yield Patient(settings=settings, environ=environ, no_pool=why, daemon_pid=pid, unknown=unknown)
         return
     async with database.open_pool(_read_only(conninfo), settings, size=_CONNECTIONS) as pool:
-        yield Patient(settings=settings, environ=environ, pool=pool, daemon_pid=pid)
+        yield Patient(settings=settings, environ=environ, pool=pool, daemon_pid=pid, unknown=unknown)
 
 
 async def _try(conninfo: str) -> None:
@@ -67,7 +84,7 @@ def _pid(settings: Settings) -> int | None:
         held = holder(DataDir.at(settings.opendesk_data_dir))
     except OSError:
         return None
-    return held[0] if held is not None and held[0] else None
+    return held[0] if held is not None and held[0] and held[1] == SERVING else None
 
 
 def _read_only(conninfo: str) -> str:

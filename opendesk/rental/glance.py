@@ -52,7 +52,7 @@ _HOSTS: Final = """
            JOIN hosts h ON h.id = b.host_id
            LEFT JOIN (SELECT host_id, count(*) AS live FROM (SELECT host_id FROM sessions WHERE status IN ('PENDING', 'ACTIVE') LIMIT %(most)s)
                           AS s GROUP BY host_id) AS l ON l.host_id = h.id
-     ORDER BY (b.last_seen_at <= now() - %(fresh_s)s * interval '1 second' AND l.live > 0) DESC, is_fresh DESC, h.reliability_score, h.id
+     ORDER BY (b.last_seen_at <= now() - %(fresh_s)s * interval '1 second' AND coalesce(l.live, 0) > 0) DESC, is_fresh DESC, h.reliability_score, h.id
      LIMIT %(limit)s
 """
 

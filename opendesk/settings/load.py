@@ -14,6 +14,8 @@ from opendesk.settings.table import DECLARED, SECRET_NAMES, Setting, Settings
 STRICT_SECRET_MIN_BYTES: Final = 16
 # RFC 7518, 3.2: a key for HS256 has at least the size of the hash. Shorter ones work, and are warned of.
 JWT_SECRET_MIN_BYTES: Final = 32
+# A daemon renews its leases at a third of this; on a machine that is busy for as long they are lost, and all that hangs on them.
+LOCK_TTL_SHORT_MS: Final = 5_000
 # A fault shows enough of a value to know it by.
 QUOTED_MAX_CHARS: Final = 60
 
@@ -133,3 +135,5 @@ def _doubts(settings: Settings) -> Iterator[str]:
         yield f"JWT_SECRET is shorter than {JWT_SECRET_MIN_BYTES} bytes and can be guessed from one token"
     if settings.relay_client_queue_bytes < settings.relay_max_message_bytes:
         yield "RELAY_CLIENT_QUEUE_BYTES is less than RELAY_MAX_MESSAGE_BYTES: the largest messages reach no client"
+    if settings.relay_lock_ttl_ms < LOCK_TTL_SHORT_MS:
+        yield f"RELAY_LOCK_TTL_MS is below {LOCK_TTL_SHORT_MS}: a daemon that is busy for a moment loses its routers and jobs to others"

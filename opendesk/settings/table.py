@@ -210,7 +210,7 @@ class Settings:
         integer(0, YEAR_S, note=" (0 is off)"), "300", "events for a peer with an older handshake wait"
     )
     relay_dry_run: bool = setting(FLAG, "0", "plan, audit and answer, but call no `wg` and dial no router")
-    log_level: str = setting(_LEVEL, "info", "what is logged")
+    log_level: str = setting(_LEVEL, "info", "what is logged; lines of the audit always are")
     log_format: str = setting(
         choice("auto", "journald", "terminal", "json"),
         "auto",

@@ -10,7 +10,7 @@ from attrs import define, field, frozen
 from opendesk.errors import Forbidden
 from opendesk.ops.metrics import Metrics
 from opendesk.postgres.driver import TrioConnection
-from opendesk.rental import errors, sessions
+from opendesk.rental import errors, sessions, telling
 from opendesk.rental.lifecycle import Status
 from opendesk.stream import signaling
 from opendesk.stream.signaling import Granted, MissingHostAddress, PcAddress, SessionNotStreamable, StreamStarted
@@ -93,7 +93,8 @@ class Signaling:
         else:
             granted, started = await self._grant(conn, session, url), False
         value = signaling.answer(self._on.key, session, role, caller, lan=lan, granted=granted)
-        return Answer(value, then=partial(self._on.metrics.session_event, "started")) if started else Answer(value)
+        then = partial(telling.started, self._on.metrics, session, caller, call.request.request_id)
+        return Answer(value, then=then) if started else Answer(value)
 
     async def _start(self, conn: TrioConnection, session: UUID, client: UUID, url: str) -> tuple[Granted, bool]:
         """What is granted, and whether it was this call that started the session. Both or neither."""

@@ -131,6 +131,8 @@ def lines(text: str) -> list[dict[str, Any]]:
         (["wallet", "credit", "a@b.example", "-5", "--json"], "No such option"),
         (["jobs", "list", "--state", "nonsense", "--json"], "Invalid value"),
         (["completion", "--json", "tcsh"], "Invalid value"),
+        (["admin", "create", "a@b.example", "--json"], "--password-stdin"),
+        (["router", "add", "R1", "127.0.0.1", "--user", "u", "--json"], "--password-stdin"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

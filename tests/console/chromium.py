@@ -93,13 +93,13 @@ def visiting(browser: Browser, *, allowed: tuple[str, ...] = (), **options: Any)
         context.close()
 
 
-def show(page: Page, html: str, *, live: str | None = None) -> None:
+def show(page: Page, html: str, *, live: str | None = None, query: str = "") -> None:
     """A page without a server: this HTML, the static files beside it, and what the live stream says before it breaks off."""
     if live is None:
         page.add_init_script("window.EventSource = class extends EventTarget { close() {} }")
 
     def answer(route: Any) -> None:
-        path = route.request.url.removeprefix("http://console.test")
+        path = route.request.url.removeprefix("http://console.test").partition("?")[0]
         if path == "/console":
             route.fulfill(body=html, content_type="text/html", headers={"Content-Security-Policy": POLICY})
         elif path.startswith("/console/static/"):
@@ -109,7 +109,7 @@ def show(page: Page, html: str, *, live: str | None = None) -> None:
             route.fulfill(body=live, content_type="text/event-stream")
 
     page.route("**/*", answer)
-    page.goto("http://console.test/console")
+    page.goto(f"http://console.test/console{query}")
 
 
 @define(eq=False)

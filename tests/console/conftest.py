@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from opendesk.console import board as boards
 from tests.console.board_site import BoardSite, serving_board
 from tests.console.chromium import Chromium, chromium_running
 from tests.system.conftest import folder, start
@@ -19,6 +20,10 @@ def chromium() -> Iterator[Chromium]:
 
 
 @pytest.fixture
-async def board(conninfo: str) -> AsyncIterator[BoardSite]:
+async def board(conninfo: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[BoardSite]:
+    """Ten times as quick as a daemon's."""
+    monkeypatch.setattr(boards, "PERIOD_S", boards.PERIOD_S / 10)
     async with serving_board(conninfo) as site:
+        for look in site.services.console.app._board._gatherer.asking.looks:
+            look.period_s /= 10
         yield site

@@ -48,5 +48,5 @@ PARTS: Final = """(html) => {
     const attributes = [...node.attributes].map(({ name, value }) => `${name}=${value}`).sort();
     return [node.tagName, attributes, [...node.childNodes].map(tell).filter((told) => told !== null)];
   };
-  return JSON.stringify([".cards", ".details", "nav", "#at"].map((part) => tell(root.querySelector(part))));
+  return JSON.stringify(["#headline", ".board", ".details", "nav", "#at"].map((part) => tell(root.querySelector(part))));
 }"""

@@ -5,27 +5,26 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import define, field
 import jinja2
 
 import opendesk.console
 from opendesk.console.pages import SECURITY
-from opendesk.console.plots import path_of
+from opendesk.console.plots import drawn
 from opendesk.console.shapes import SECTIONS, Action, Figure, Plot, Row, Section, Snapshot, State, Table
+from opendesk.console.told import Line, Part
 
 FOLDER: Final = Path(opendesk.console.__file__).parent
 STATIC: Final = FOLDER / "static"
 POLICY: Final = dict(SECURITY)["Content-Security-Policy"]
+AT: Final = "2026-11-22T12:00:05Z"
 NASTY: Final = "<script>alert(1)</script><b onclick='x()'>\"&amp;"
 # Of HTML: they have no end.
 _VOID: Final = frozenset({"meta", "link", "input", "img", "br", "hr"})
 
 
-@frozen
-class Line:
-    depth: int
-    text: str
-    state: State = State.OK
+def line(depth: int, text: str, state: State = State.OK, *, why: str | None = None) -> Line:
+    return Line(depth, text, state, (Part(text, why),))
 
 
 def draw(name: str, **context: Any) -> str:
@@ -37,7 +36,7 @@ def draw(name: str, **context: Any) -> str:
 
 
 def draw_page(snapshot: Snapshot, *, said: str | None = None) -> str:
-    return draw("page.html", snapshot=snapshot, csrf="c5rf", who="ada@example.com", said=said, path_of=path_of)
+    return draw("page.html", snapshot=snapshot, csrf="c5rf", who="ada@example.com", said=said, drawn=drawn)
 
 
 def router(number: int, state: State = State.OK, *, heard: str = "12:00:01") -> Row:
@@ -63,7 +62,7 @@ def routers(rows: tuple[Row, ...], *, fault: str | None = None, left_out: int = 
 def snapshot(**sections: Section) -> Snapshot:
     """With each section that isn't given as a plain one."""
     plain = {name: _plain(name) for name in SECTIONS}
-    return Snapshot("2026-11-22T12:00:05Z", {**plain, **sections})
+    return Snapshot(AT, {**plain, **sections})
 
 
 def _plain(name: str) -> Section:

@@ -105,12 +105,13 @@ async def test_a_circuit_opens_and_is_closed_by_hand_and_a_dead_letter_is_tried_
             router.faults.clear()
             await seen.do(lambda page: press(page, "[data-table=dead] tbody tr", "Try again"))
             await seen.sees(".said", "is due again")
+            await seen.do(lambda page: page.wait_for_url("**/console"))  # and isn't said again
             await seen.sees("[data-table=dead] tbody tr", times=0)
 
             router.faults.decide, router.faults.refuses_connections = lambda _: Act.DROP_BEFORE, True
             await call(daemon, "revoke", mac=MAC)
             await seen.sees(f"{row}[data-state=bad]", "open")
-            await seen.sees(".card[data-part=routers] .card-head", "fault")
+            await seen.sees(".part[data-part=routers] .name", "fault")
             router.faults.clear()
             await seen.do(lambda page: press(page, row, "Close the circuit"))
             await seen.sees(".said", "r1 is closed")

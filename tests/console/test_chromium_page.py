@@ -12,24 +12,24 @@ from playwright.sync_api import Browser, Page, expect
 import pytest
 
 from opendesk.console.patches import patch, whole
-from opendesk.console.shapes import Row, Snapshot, State
+from opendesk.console.shapes import Figure, Plot, Row, Section, Snapshot, State, Table
 from tests.console.chromium import DESK, PHONE, Chromium, show, visiting
 from tests.console.looking import PALE_TEXTS, PARTS, TOO_WIDE
-from tests.console.made_up import NASTY, Line, crowd, draw, draw_page, router, routers, snapshot
+from tests.console.made_up import AT, NASTY, crowd, draw, draw_page, line, router, routers, snapshot
 
 CROWDED = snapshot(routers=routers(crowd(40, bad=3), fault="It can't be read just now.", left_out=7))
 STORY = (
-    Line(0, "event " + "x" * 90),
-    Line(1, "job", State.BAD),
-    Line(2, "attempt", State.WARN),
-    Line(1, "ACK", State.QUIET),
+    line(0, "event " + "x" * 90),
+    line(1, "job", State.BAD, why="7"),
+    line(2, "attempt", State.WARN),
+    line(1, "ACK", State.QUIET),
 )
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 DRAWN = {
     "page": lambda: draw_page(CROWDED, said="It is tried again."),
-    "why": lambda: draw("why.html", csrf="c", who="ada@example.com", word="x" * 60, story=STORY),
+    "why": lambda: draw("why.html", at=AT, csrf="c", who="ada@example.com", word="x" * 60, story=STORY),
     "log-in": lambda: draw("login.html", csrf="c", fault="The e-mail or the password is wrong.", email=""),
-    "error": lambda: draw("error.html", title="Too many at once", text="Wait a minute."),
+    "error": lambda: draw("error.html", title="Too many at once", text="Wait a minute.", again=None),
 }
 
 
@@ -141,8 +141,10 @@ def test_a_stream_that_says_logged_out_is_not_asked_for_again(chromium: Chromium
         with visiting(browser) as visit:
             said = _stream(("patch", whole(CROWDED)), ("bye", {"reason": "logged_out"}))
             show(visit.page, draw_page(CROWDED), live=said)
-            expect(visit.page.get_by_text("logged out")).to_be_visible()
+            expect(visit.page.get_by_role("heading", name="You are logged out")).to_be_visible()
             expect(visit.page.get_by_role("link", name="Log in")).to_have_attribute("href", "/console/login")
+            left = visit.page.locator("body").inner_text()  # for whoever comes by
+            assert not [word for word in ("HOTSPOT", "ada@example.com", "Reachable") if word in left]
 
     chromium.do(look)
 
@@ -185,5 +187,104 @@ def test_without_script_the_page_stands_still_and_can_be_used(chromium: Chromium
             expect(page.locator("tbody tr:visible")).to_have_count(1)
             expect(page.get_by_role("button", name="Close the circuit HOTSPOT-000")).to_be_visible()
             expect(page.get_by_label("Filter Routers")).to_be_hidden()
+
+    chromium.do(look)
+
+
+LONG_ERROR = (
+    "10.0.0.1:8728 can't be connected to: [Errno 111] Error connecting to ('10.0.0.1', 8728): Connection refused"
+)
+REACHED = """() => [...document.querySelectorAll("tbody button")].map((button) => {
+  scrollBy(0, button.getBoundingClientRect().top - 300);  // the page, and nothing sideways within it
+  const { left, right, top, bottom } = button.getBoundingClientRect();
+  return [left + 2, right - 2].every((x) => document.elementFromPoint(x, (top + bottom) / 2) === button);
+})"""
+
+
+@pytest.mark.parametrize("width", [390, 820, 1_024, 1_366])
+def test_a_button_is_never_cut_off(chromium: Chromium, width: int) -> None:
+    def look(browser: Browser) -> None:
+        plain = routers(crowd(2, bad=2))
+        (table,) = plain.tables
+        wide = tuple(f"Column {number}" for number in range(9))
+        rows = tuple(evolve(row, cells=(*row.cells[:1], *["not connected"] * 7, LONG_ERROR)) for row in table.rows)
+        section = evolve(plain, tables=(evolve(table, columns=wide, rows=rows),))
+        options = {"viewport": {"width": width, "height": 768}}
+        with shown(browser, snapshot(routers=section), **options) as page:
+            assert page.evaluate(REACHED) == [True, True]
+            assert page.evaluate(TOO_WIDE) == []
+
+    chromium.do(look)
+
+
+LOW: Final = {"width": 1_366, "height": 300}
+AT_THE_END = """async () => {
+  const page = document.documentElement;
+  scrollTo(0, page.scrollHeight);
+  for (const _ of "two") await new Promise(requestAnimationFrame);
+  return page.scrollHeight;
+}"""
+
+
+def test_tables_without_rows_are_lines_and_the_page_is_as_long_as_it_was(chromium: Chromium) -> None:
+    def look(browser: Browser) -> None:
+        empty = tuple(Table(name, name, ("A", "B"), (), "Nothing.") for name in ("dead", "events"))
+        section = Section("jobs", "Jobs", (Figure("due", "Due", "0"),), (), empty)
+        with shown(browser, snapshot(jobs=section, routers=routers(crowd(12))), viewport=LOW) as page:
+            for name in ("dead", "events"):
+                box = page.locator(f"[data-table={name}] .empty").bounding_box()
+                assert box is not None
+                assert box["height"] < 48
+            tall = page.evaluate("document.documentElement.scrollHeight")
+            assert page.evaluate(AT_THE_END) == tall
+
+    chromium.do(look)
+
+
+def test_on_a_phone_the_head_is_one_line_above_the_overview(chromium: Chromium) -> None:
+    def look(browser: Browser) -> None:
+        with shown(browser, CROWDED, viewport=PHONE) as page:
+            told(page, CROWDED)
+            page.evaluate("say('live', 'live')")
+            tops = [page.locator(part).first.bounding_box() for part in (".brand", "#link", "#search")]
+            assert len({round(box["y"] + box["height"] / 2) // 4 for box in tops if box}) == 1
+            assert page.locator("[data-part=routers] .reason").inner_text() == "It can't be read just now."
+            page.get_by_role("link", name="Routers", exact=True).click()
+            expect(page.locator("#routers")).to_be_focused()
+
+    chromium.do(look)
+
+
+def test_a_plot_says_its_last_value_its_highest_and_since_when(chromium: Chromium) -> None:
+    def look(browser: Browser) -> None:
+        flat = evolve(routers(crowd(1)), plots=(Plot("waiting", "Jobs waiting", "", (None,) * 360),))
+        full = evolve(flat, plots=(Plot("waiting", "Jobs waiting", "", (None,) * 180 + (1.0, 4.0) * 89 + (3.0, 2.5)),))
+        with shown(browser, snapshot(routers=flat)) as page:
+            told(page, snapshot(routers=full), snapshot(routers=flat))
+            plot = page.locator(".plot")
+            assert plot.inner_text().split() == [
+                "Jobs",
+                "waiting",
+                "2.5",
+                "at",
+                "most",
+                "4",
+                "0",
+                "since",
+                "30",
+                "min",
+                "ago",
+            ]
+            assert page.evaluate(PARTS) == page.evaluate(PARTS, draw_page(snapshot(routers=full)))
+
+    chromium.do(look)
+
+
+def test_what_an_action_came_to_is_said_once(chromium: Chromium) -> None:
+    def look(browser: Browser) -> None:
+        with visiting(browser) as visit:
+            show(visit.page, draw_page(CROWDED, said="Done."), query="?said=Done.&seal=x")
+            expect(visit.page.locator(".said")).to_have_text("Done.")
+            assert visit.page.url == "http://console.test/console"
 
     chromium.do(look)

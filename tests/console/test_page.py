@@ -10,15 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
-from opendesk.console.shapes import Row, Section, Snapshot, State
+from opendesk.console.shapes import Figure, Row, Section, Snapshot, State
 from tests.console.made_up import (
+    AT,
     FOLDER,
     NASTY,
     STATIC,
-    Line,
     crowd,
     draw,
     draw_page,
+    line,
     read,
     router,
     routers,
@@ -31,9 +32,11 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "a page without anything": lambda: draw_page(snapshot()),
     "log-in": lambda: draw("login.html", csrf="c", fault=None, email=""),
     "log-in refused": lambda: draw("login.html", csrf="c", fault="No.", email="ada@example.com"),
-    "why": lambda: draw("why.html", csrf="c", who="ada", word="x", story=(Line(0, "an event"), Line(1, "its job"))),
-    "why nothing": lambda: draw("why.html", csrf="c", who="ada", word="x", story=None),
-    "error": lambda: draw("error.html", title="Too large", text="Less, please."),
+    "why": lambda: draw(
+        "why.html", at=AT, csrf="c", who="ada", word="x", story=(line(0, "an event"), line(1, "its job", why="7"))
+    ),
+    "why nothing": lambda: draw("why.html", at=AT, csrf="c", who="ada", word="x", story=None),
+    "error": lambda: draw("error.html", title="Too large", text="Less, please.", again="/console?x"),
 }
 every_page = pytest.mark.parametrize("html", [page() for page in PAGES.values()], ids=list(PAGES))
 
@@ -106,9 +109,9 @@ def test_markup_in_words_of_others_comes_out_as_text(place: str) -> None:
         "note": lambda: draw_page(snapshot(routers=routers((router(1, heard=NASTY),)))),
         "fault": lambda: draw_page(snapshot(routers=routers((), fault=NASTY))),
         "said": lambda: draw_page(snapshot(), said=NASTY),
-        "who": lambda: draw("why.html", csrf=NASTY, who=NASTY, word="", story=None),
-        "word": lambda: draw("why.html", csrf="", who="", word=NASTY, story=None),
-        "line": lambda: draw("why.html", csrf="", who="", word="", story=(Line(0, NASTY),)),
+        "who": lambda: draw("why.html", at=AT, csrf=NASTY, who=NASTY, word="", story=None),
+        "word": lambda: draw("why.html", at=AT, csrf="", who="", word=NASTY, story=None),
+        "line": lambda: draw("why.html", at=AT, csrf="", who="", word="", story=(line(0, NASTY, why=NASTY),)),
         "email": lambda: draw("login.html", csrf=NASTY, fault=NASTY, email=NASTY),
     }[place]()
     elements = read(given)
@@ -125,29 +128,36 @@ def _with(row: Row, **changes: Any) -> Snapshot:
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 6), max_size=12))
 def test_a_story_is_nested_as_deep_as_its_lines_say(depths: list[int]) -> None:
-    story = tuple(Line(depth, f"line {place}") for place, depth in enumerate(depths))
-    elements = read(draw("why.html", csrf="c", who="ada", word="x", story=story))
+    story = tuple(line(depth, f"line {place}") for place, depth in enumerate(depths))
+    elements = read(draw("why.html", at=AT, csrf="c", who="ada", word="x", story=story))
     told = those(elements, "span", lambda one: one.attributes.get("class") == "line")
-    assert [line.inside.count("ul") - 1 for line in told] == depths
-    assert [line.text.strip() for line in told] == [line.text for line in story]
+    assert [one.inside.count("ul") - 1 for one in told] == depths
+    assert [one.text.strip() for one in told] == [one.text for one in story]
 
 
 @pytest.mark.parametrize(
-    ("section", "worst"),
+    ("section", "worst", "reason"),
     [
-        (routers(crowd(3)), "ok"),
-        (routers(crowd(3, bad=1)), "bad"),
-        (routers((router(1, State.WARN),)), "warn"),
-        (routers(crowd(3), fault="It can't be read."), "bad"),
-        (Section("routers", "Routers"), "ok"),
-        (routers((router(1, State.QUIET),)), "ok"),
+        (routers(crowd(3)), "ok", ""),
+        (routers(crowd(3, bad=1)), "bad", "Circuits open: 1"),
+        (routers((router(1, State.WARN), router(2, State.WARN))), "warn", "Routers: HOTSPOT-001, closed, and 1 more"),
+        (routers((evolve(router(1, State.WARN), cells=("x" * 40, "slow")),)), "warn", f"Routers: {'x' * 24}…, slow"),
+        (routers(crowd(3), fault="It can't be read."), "bad", "It can't be read."),
+        (Section("routers", "Routers"), "ok", ""),
+        (routers((router(1, State.QUIET),)), "ok", ""),
+        (Section("routers", "Routers", (Figure("a", "Asleep", "1", State.QUIET),)), "quiet", ""),
+        (Section("routers", "Routers", (Figure("a", "Lost", "1", State.WARN, "of 2"),)), "warn", "Lost: 1 (of 2)"),
     ],
-    ids=["all well", "one bad", "one to look at", "unread", "nothing", "one asleep"],
+    ids=["all well", "one bad", "two to look at", "a long name", "unread", "nothing", "one asleep", "off", "noted"],
 )
-def test_a_part_is_as_its_worst(section: Section, worst: str) -> None:
+def test_a_part_is_as_its_worst_and_says_why(section: Section, worst: str, reason: str) -> None:
     elements = read(draw_page(snapshot(routers=section)))
     told = [one.attributes["data-state"] for one in elements if one.attributes.get("data-part") == "routers"]
     assert told == [worst, worst]
+    (why,) = those(elements, "p", lambda one: one.attributes.get("class") == "reason" and one.text == reason)[:1]
+    assert why.text == section.reason
+    named = "Routers" if worst in {"warn", "bad"} else "All is well"
+    assert those(elements, "span", lambda one: "h1" in one.inside)[-1].text == named
 
 
 def test_states_have_the_same_words_in_the_page_and_in_its_patches() -> None:
@@ -176,3 +186,19 @@ def test_of_a_crowd_the_first_rows_are_in_the_page_and_the_others_are_told_of() 
 def test_the_script_never_makes_markup_of_text() -> None:
     script = (STATIC / "console.js").read_text()
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", script)
+
+
+def test_an_id_in_a_story_leads_to_its_own() -> None:
+    elements = read(draw("why.html", at=AT, csrf="c", who="ada", word="x", story=(line(0, "job 7", why="7/&"),)))
+    (link,) = those(elements, "a", lambda one: "li" in one.inside)
+    assert (link.text, link.attributes["href"]) == ("job 7", "/console/why?q=7/%26")
+
+
+def test_what_was_asked_for_goes_and_stays_nowhere_but_on_the_page() -> None:
+    """It may be a device's token: an address or a title is kept in a history, and in a proxy's log."""
+    elements = read(draw("why.html", at=AT, csrf="c", who="ada", word="a token", story=None))
+    (form,) = those(elements, "form", lambda one: one.attributes.get("role") == "search")
+    assert form.attributes["method"] == "post"
+    (title,) = those(elements, "title")
+    assert "token" not in title.text
+    assert not [one for one in elements for value in one.attributes.values() if value == "a token"]

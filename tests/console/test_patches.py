@@ -7,7 +7,7 @@ import pytest
 
 from opendesk.console import texts
 from opendesk.console.patches import patch, whole
-from opendesk.console.plots import path_of
+from opendesk.console.plots import Drawn, drawn
 from opendesk.console.sections.kept import Kept
 from opendesk.console.shapes import Figure, Plot, Row, Section, Snapshot, State, Table
 
@@ -36,7 +36,7 @@ Shown = dict[str, Any]
 
 def apply(shown: Shown, told: Shown) -> Shown:
     """What a page makes of a patch."""
-    kept = {name: {**shown.get(name, {}), **told[name]} for name in ("figures", "plots", "faults")}
+    kept = {name: {**shown.get(name, {}), **told[name]} for name in ("parts", "figures", "plots", "faults")}
     tables = dict(shown.get("tables", {}))
     for name, change in told["tables"].items():
         before = tables.get(name, {"rows": {}, "order": [], "left_out": 0})
@@ -57,7 +57,14 @@ def test_patches_applied_in_order_give_the_last_snapshot(snapshots: list[Snapsho
 
 @given(SNAPSHOTS)
 def test_nothing_is_told_of_what_stayed_the_same(snapshot: Snapshot) -> None:
-    assert patch(snapshot, snapshot) == {"at": snapshot.at, "figures": {}, "plots": {}, "tables": {}, "faults": {}}
+    assert patch(snapshot, snapshot) == {
+        "at": snapshot.at,
+        "parts": {},
+        "figures": {},
+        "plots": {},
+        "tables": {},
+        "faults": {},
+    }
 
 
 def test_a_row_that_is_the_same_is_made_once_and_forgotten_with_its_fact() -> None:
@@ -77,18 +84,27 @@ def test_a_row_that_is_the_same_is_made_once_and_forgotten_with_its_fact() -> No
 
 
 @pytest.mark.parametrize(
-    ("points", "path"),
+    ("points", "unit", "told"),
     [
-        ((), ""),
-        ((None, None), ""),
-        ((0.0, 2.0, 1.0), "M0.0 23.0L50.0 1.0L100.0 12.0"),
-        ((1.0, None, 1.0), "M0.0 1.0h.1M100.0 1.0h.1"),
-        ((0.0, 0.0), "M0.0 23.0L100.0 23.0"),
+        ((), "", Drawn("", "–", "", "0 min ago")),
+        ((None, None), "", Drawn("", "–", "", "30 min ago")),
+        ((0.0, 2.0, 1.0), "", Drawn("M0.0 23.0L50.0 1.0L100.0 12.0", "1", "2", "1 h ago")),
+        ((1.0, None, 1.0), "ms", Drawn("M0.0 1.0h.1M100.0 1.0h.1", "1 ms", "1 ms", "1 h ago")),
+        ((0.0, 0.0), "B/s", Drawn("M0.0 23.0L100.0 23.0", "0 B/s", "", "1 h ago")),
+        ((None, None, 1_500.0, 300.0), "B/s", Drawn("M0.0 1.0L100.0 18.6", "300 B/s", "1.5 kB/s", "30 min ago")),
+        ((2.5, 1_234.0, None), "MB", Drawn("M0.0 23.0L50.0 1.0", "–", "1,234 MB", "1 h ago")),
     ],
-    ids=["nothing", "never measured", "a line", "a gap", "zero"],
+    ids=["nothing", "never measured", "a line", "a gap", "zero", "begun since", "not now"],
 )
-def test_a_plot_is_a_path_in_its_box(points: tuple[float | None, ...], path: str) -> None:
-    assert path_of(Plot("p", "P", "", points)) == path
+def test_a_plot_is_a_path_in_its_box_with_its_last_value_its_highest_and_its_beginning(
+    points: tuple[float | None, ...], unit: str, told: Drawn
+) -> None:
+    assert drawn(Plot("p", "P", unit, points)) == told
+
+
+def test_the_first_minutes_are_not_drawn_all_over_the_hour() -> None:
+    begun = drawn(Plot("p", "P", "", (*[None] * 358, 1.0, 1.0)))
+    assert (begun.since, begun.path) == ("5 min ago", "M96.6 1.0L100.0 1.0")
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,22 @@ def test_faulty_settings_are_each_a_finding() -> None:
     assert states(settings.judge_faults(["PORT: x", "BIND: y"])) == {"settings.valid": "bad"}
 
 
+def test_of_a_setting_that_cannot_be_read_nothing_is_said() -> None:
+    fault = "RELAY_API_SECRET: the credential /c/RELAY_API_SECRET can't be read: Permission denied"
+    unknown = settings.faulty([fault])
+    assert unknown == {"RELAY_API_SECRET"}
+    given_ = evolve(Settings(), relay_token=TOKEN, relay_dry_run=True)
+    assert states(settings.judge(given_)) == {"settings.relay_api_secret": "warn", "settings.dry_run": "warn"}
+    assert states(settings.judge(given_, unknown)) == {"settings.dry_run": "warn"}
+    assert states(settings.judge(Settings(), unknown)) == {}
+
+
+def test_of_a_file_that_cannot_be_read_no_setting_is_known() -> None:
+    unknown = settings.faulty(["/etc/opendesk/opendesk.env: can't be read: Permission denied", "PORT: x"])
+    assert {"PORT", "RELAY_TOKEN", "DATABASE_URL"} <= unknown
+    assert states(settings.judge(evolve(Settings(), relay_token=TOKEN), unknown)) == {}
+
+
 LONG: Final = b"0123456789abcdef"
 
 
@@ -185,6 +201,21 @@ def test_a_database_is_judged(change: dict[str, Any], expected: dict[str, str]) 
 
 
 @pytest.mark.parametrize(
+    ("is_external", "daemon_pid", "do"),
+    [
+        (True, None, "DATABASE_URL is right"),
+        (False, None, "start the daemon"),
+        (False, 7, "if it doesn't come back by itself, systemctl restart"),
+    ],
+    ids=["external", "no daemon", "a daemon whose database hangs"],
+)
+def test_a_database_that_is_away_is_not_the_same_as_a_daemon_that_is(
+    *, is_external: bool, daemon_pid: int | None, do: str
+) -> None:
+    assert do in str(database.judge_away("x", is_external=is_external, daemon_pid=daemon_pid).do)
+
+
+@pytest.mark.parametrize(
     ("mode", "expected"), [(None, "skipped"), (0o700, "ok"), (0o750, "bad"), (0o705, "bad")], ids=str
 )
 def test_a_data_folder_is_its_owners(mode: int | None, expected: str) -> None:
@@ -201,8 +232,14 @@ def test_a_data_folder_is_its_owners(mode: int | None, expected: str) -> None:
         ({"is_ready": True}, {"daemon.version": "skipped"}),
         ({"detail": "no database", "running_since": 9.0, "installed_at": 5.0}, {"daemon.ready": "bad"}),
         ({"fault": "refused"}, {"daemon.answers": "bad"}),
+        ({"is_ours": False}, {"daemon.answers": "bad"}),
+        ({"is_ready": True, "running_since": 4.5, "installed_at": 5.0}, {}),
+        (
+            {"is_ready": True, "running_since": 9.0, "installed_at": 5.0, "tls_fault": "it speaks no TLS there"},
+            {"daemon.tls": "bad"},
+        ),
     ],
-    ids=["well", "replaced since", "unknown", "not ready", "away"],
+    ids=["well", "replaced since", "unknown", "not ready", "away", "a stranger", "started at once", "without TLS"],
 )
 def test_a_daemon_is_judged(change: dict[str, Any], expected: dict[str, str]) -> None:
     found = states(daemon.judge(evolve(daemon.Daemon(address="127.0.0.1:1"), **change)))
@@ -226,7 +263,24 @@ RUNS: Final = {"LoadState": "loaded", "ActiveState": "active", "SubState": "runn
     ids=["no systemd", "no unit", "runs", "restarted once", "restarted often", "disabled", "failed"],
 )
 def test_a_unit_is_judged(properties: dict[str, str], expected: dict[str, str]) -> None:
-    assert states(daemon.judge_unit(properties)) == expected
+    assert states(daemon.judge_units([daemon.Unit(name="opendesk.service", properties=properties)])) == expected
+
+
+def test_daemons_of_one_database_are_judged_each_and_the_single_one_is_to_be_off() -> None:
+    off = {**RUNS, "ActiveState": "inactive", "UnitFileState": "disabled"}
+    units = [
+        daemon.Unit(name="opendesk.service", properties=off),
+        daemon.Unit(name="opendesk@3333.service", properties=RUNS),
+        daemon.Unit(name="opendesk@3334.service", properties={**RUNS, "ActiveState": "failed", "Result": "exit-code"}),
+        daemon.Unit(name="opendesk@3335.service", properties=off),
+    ]
+    found = list(daemon.judge_units(units))
+    assert [(finding.state, finding.what.split()[0]) for finding in found] == [
+        ("ok", "opendesk@3333.service"),
+        ("bad", "opendesk@3334.service"),
+    ]
+    assert found[1].do == "systemctl status opendesk@3334, then systemctl start opendesk@3334"
+    assert states(daemon.judge_units(units[:1])) == {"unit.state": "bad", "unit.enabled": "warn"}
 
 
 CERTIFICATE: Final = certificate.Certificate(path="/c.pem", names=("desk.example.org",), days_left=60.0, chain=2)

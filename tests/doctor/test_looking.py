@@ -19,10 +19,13 @@ import trio
 from opendesk.doctor import examination
 from opendesk.doctor.examination import Look, NoDatabase, Told, examine
 from opendesk.doctor.finding import Finding, ok
-from opendesk.doctor.looking import callers, files, network, rows, system
+from opendesk.doctor.looking import callers, files, network, rows, system, units
 from opendesk.doctor.patient import admitted
 from opendesk.network.routers.registry import spec_of_node
 from opendesk.postgres.driver import TrioConnection
+from opendesk.postgres.embedded import account
+from opendesk.postgres.embedded.datadir import DataDir, locked
+from opendesk.postgres.embedded.lifetime import SERVING
 from opendesk.settings import load, load_with_faults
 from opendesk.settings.table import Settings
 from opendesk.simulators.event_backend import EVENTS_PATH, EventBackend
@@ -30,6 +33,7 @@ from opendesk.simulators.event_server import served
 from opendesk.simulators.routeros.fleet import routers, serve_all
 from opendesk.simulators.wireguard import SimulatedPeer, SimulatedWireguard
 from tests.system.daemon import url_of
+from tests.web.site import serving_site
 
 NOW: Final = datetime(2026, 11, 22, tzinfo=UTC)
 
@@ -250,3 +254,113 @@ def states(found: Sequence[Finding]) -> set[tuple[str, str]]:
 def words(found: Sequence[Any]) -> Iterator[str]:
     for finding in found:
         yield from repr(finding).replace(":", " ").replace("@", " ").split()
+
+
+# ---- the daemon, wherever it is called
+
+SHOWN: Final = """\
+Id=opendesk.service
+LoadState=loaded
+ActiveState=inactive
+UnitFileState=disabled
+MainPID=0
+
+Listen=127.0.0.1:3333 (Stream)
+Id=opendesk.socket
+LoadState=loaded
+ActiveState=inactive
+
+Id=opendesk@3333.service
+LoadState=loaded
+ActiveState=active
+UnitFileState=enabled
+MainPID=41
+
+Id=opendesk@3334.service
+LoadState=loaded
+ActiveState=active
+MainPID=42
+
+Listen=127.0.0.1:3333 (Stream)
+Listen=/run/opendesk/x.sock (Stream)
+Listen=/run/opendesk/fifo (FIFO)
+Id=opendesk@3333.socket
+ActiveState=active
+"""
+
+
+def test_units_are_read_with_the_addresses_of_their_sockets() -> None:
+    found = units.parsed(SHOWN)
+    assert [(unit.name, unit.pid, unit.listens) for unit in found] == [
+        ("opendesk.service", None, ()),
+        ("opendesk@3333.service", 41, ("127.0.0.1:3333", "unix:/run/opendesk/x.sock")),
+        ("opendesk@3334.service", 42, ()),
+    ]
+    assert [(unit.is_started, unit.is_off) for unit in found] == [(False, True), (True, False), (True, False)]
+
+
+def test_systemds_daemons_are_called_where_their_sockets_listen() -> None:
+    found = units.parsed(SHOWN)
+    told = [(target.address, target.pid, target.unit) for target in units.targets(found, "127.0.0.1:9", None)]
+    assert told == [
+        ("127.0.0.1:3333", 41, "opendesk@3333"),
+        ("unix:/run/opendesk/x.sock", 41, "opendesk@3333"),
+        ("127.0.0.1:3334", 42, "opendesk@3334"),
+    ]
+
+
+def test_without_a_unit_of_its_own_a_daemon_is_called_where_the_settings_say() -> None:
+    expected = [units.Target("127.0.0.1:9", 77, is_by_settings=True)]
+    assert units.targets(units.parsed(SHOWN), "127.0.0.1:9", 77) == expected
+    assert units.targets([], "127.0.0.1:9", 77) == expected
+
+
+def test_nobody_is_called_whom_systemd_would_start_for_it() -> None:
+    found = [evolve(units.parsed(SHOWN)[0], listens=("[::]:443",))]
+    assert units.targets(found, "0.0.0.0:443", None) == []
+
+
+async def test_only_a_daemon_of_ours_is_taken_for_one(nursery: trio.Nursery) -> None:
+    async def stranger(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some(4096)
+            await stream.send_all(b'HTTP/1.1 200 OK\r\nContent-Length: 11\r\nConnection: close\r\n\r\n{"ok":true}')
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    await nursery.start(trio.serve_listeners, stranger, [listener])
+    address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
+    found = await callers.daemon(address, has_tls=False)
+    assert (found.is_ours, found.fault) == (False, None)
+
+
+async def test_tls_that_is_set_and_not_spoken_is_told(conninfo: str) -> None:
+    async with serving_site(conninfo) as site:
+        address = f"127.0.0.1:{site.port}"
+        plain, tls = await callers.daemon(address, has_tls=False), await callers.daemon(address, has_tls=True)
+    assert (plain.is_ours, plain.is_ready, plain.tls_fault, plain.fault) == (True, True, None, None)
+    assert (tls.is_ready, tls.fault) == (True, None)
+    assert "speaks no TLS" in str(tls.tls_fault)
+
+
+async def test_a_port_that_cannot_be_read_is_not_taken_for_another_one(tmp_path: Path) -> None:
+    environ = {"PORT": "x", "OPENDESK_DATA_DIR": str(tmp_path)}
+    settings, faults = load_with_faults(environ)
+    found = states(await examine(settings, environ, env_file=None, quick=True, faults=faults))
+    assert ("daemon.answers", "skipped") in found
+
+
+async def test_a_database_that_cannot_be_read_of_is_not_taken_for_another_one(tmp_path: Path) -> None:
+    environ = {"DATABASE_URL": "nonsense://", "OPENDESK_DATA_DIR": str(tmp_path)}
+    settings, faults = load_with_faults(environ)
+    found = states(await examine(settings, environ, env_file=None, quick=True, faults=faults))
+    assert {("database.reachable", "skipped"), ("jobs.look", "skipped")} <= found
+
+
+async def test_a_daemon_whose_own_database_hangs_is_not_told_to_be_started(tmp_path: Path) -> None:
+    folder = DataDir.at(tmp_path)
+    folder.pgdata.mkdir()
+    with locked(folder, account.choose(folder.pgdata, folder.root), SERVING) as ours:
+        assert ours
+        async with admitted(load({"OPENDESK_DATA_DIR": str(tmp_path)}), {}) as patient:
+            assert (patient.pool, patient.daemon_pid) == (None, os.getpid())
+            assert f"process {os.getpid()} serves" in patient.no_pool

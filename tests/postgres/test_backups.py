@@ -26,6 +26,25 @@ from opendesk.rental import ledger
 NO_BOOKS = Books(ok=False, wallets=0, transfers=0, entries=0, sessions=0, in_wallets=0)
 
 _NAMES = "SELECT datname FROM pg_database WHERE datname LIKE %(like)s"
+# A client that has 50.00, took a PC for 1.00, and was given it back.
+_A_LIFE = """
+    SET LOCAL search_path = opendesk;
+    INSERT INTO users (email, username, role, password_hash) VALUES ('h@x', 'host', 'HOST', ''), ('c@x', 'client', 'CLIENT', '');
+    INSERT INTO accounts (kind, user_id, balance) SELECT 'WALLET', id, 0 FROM users;
+    INSERT INTO hosts (user_id, display_name) SELECT id, username FROM users WHERE role = 'HOST';
+    INSERT INTO pcs (host_id, name, level, cpu, ram_gb, gpu, vram_gb, storage_type, internet_upload_mbps, price_per_hour, currency)
+    SELECT id, 'pc', 'A', 'cpu', 8, 'gpu', 4, 'SSD', 100, 600, 'BRL' FROM hosts;
+    INSERT INTO sessions (pc_id, host_id, client_user_id, status, minutes_purchased, minutes_used, price_per_hour, price_total, currency,
+                          platform_fee_rate, penalty_rate, ended_at, end_reason, failure_reason, proportional, platform_fee, host_payout,
+                          penalty, client_credit, retained)
+    SELECT pcs.id, host_id, users.id, 'FAILED', 10, 0, 600, 100, 'BRL', 0.2, 0.1, now(), 'CANCELLED', 'NONE', 0, 0, 0, 0, 100, 0
+      FROM pcs, users WHERE role = 'CLIENT';
+    INSERT INTO transfers (kind, session_id) SELECT unnest(ARRAY['CREDIT', 'HOLD', 'RELEASE']), id FROM sessions;
+    INSERT INTO entries (transfer_id, account_id, amount, reason)
+    SELECT t.id, e.account, e.amount * CASE t.kind WHEN 'CREDIT' THEN 5000 WHEN 'HOLD' THEN -100 ELSE 100 END, t.kind
+      FROM transfers t JOIN accounts a ON a.user_id = (SELECT id FROM users WHERE role = 'CLIENT')
+           CROSS JOIN LATERAL (VALUES (a.id, 1), (CASE t.kind WHEN 'CREDIT' THEN 4 ELSE 1 END, -1)) AS e (account, amount)
+"""
 # Whoever asked in vain has run this last.
 _LOCK_IS_ASKED_FOR = (
     "SELECT count(*) FROM pg_stat_activity WHERE pid != pg_backend_pid() AND query LIKE '%%pg_try_advisory_lock%%'"
@@ -116,6 +135,19 @@ async def test_an_older_schema_is_backed_up_and_comes_up_to_date_in_the_restore(
     assert len(manifest.facts.migrations) == len(load()) - 1
     await place.restore()
     assert await database.missing(place.conninfo) == []
+
+
+async def test_rows_of_the_first_schema_come_through_all_that_came_later(place: Place, conn: TrioConnection) -> None:
+    await conn.run("DROP SCHEMA opendesk CASCADE")
+    await migrate(conn, migrations=load()[:1])
+    async with conn.transaction():
+        await conn.execute(_A_LIFE)
+    manifest = await place.backup(conn)
+    assert (manifest.facts.books, manifest.facts.rows["entries"]) == (None, 6)
+    await place.restore()
+    async with await TrioConnection.connect(place.conninfo, autocommit=True) as restored:
+        found = await prove(restored)
+        assert (found.ok, found.entries, found.sessions, found.in_wallets) == (True, 6, 1, 5000)
 
 
 async def test_the_restored_one_guards_what_the_old_one_guarded(place: Place, conn: TrioConnection) -> None:

@@ -142,11 +142,13 @@ async def test_the_client_s_call_starts_it(scene: Scene) -> None:
     assert (await scene.told(scene.host))["streamState"] == "ACTIVE"
 
 
-async def test_a_start_is_counted_once(scene: Scene) -> None:
+async def test_a_start_is_counted_and_logged_once(scene: Scene) -> None:
     for who in (scene.host, scene.ana, scene.ana, scene.host):
         await scene.told(who)
     figures = (await scene.site.client.get("/metrics")).text
     assert 'opendesk_sessions_total{event="started"} 1.0' in figures.splitlines()
+    (line,) = [line for line in scene.site.lines() if line.get("event") == "session.started"]
+    assert (line["session"], line["by"]) == (scene.session, str(scene.ana.id))
 
 
 async def test_calls_at_once_start_it_once(scene: Scene) -> None:

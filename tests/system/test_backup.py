@@ -2,11 +2,15 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 import json
+import os
 from pathlib import Path
 import random
+import signal
 import stat
 import subprocess
+import tarfile
 from typing import Any, Final
 
 import psycopg
@@ -22,7 +26,17 @@ from opendesk.rental import ledger
 from tests.system.commands import opendesk
 from tests.system.conftest import Start
 from tests.system.crowd import move_in
-from tests.system.daemon import COMMAND, PATIENCE_S, Daemon, connection, database_of, environment, url_of
+from tests.system.daemon import (
+    COMMAND,
+    PATIENCE_S,
+    Daemon,
+    connection,
+    database_of,
+    environment,
+    postgres_of,
+    until,
+    url_of,
+)
 from tests.system.people import good, rent, settle_in
 
 # httpx's: what it was sending when the connection broke.
@@ -52,6 +66,10 @@ async def told(*arguments: object, data_dir: Path) -> Any:
 
 def _names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def _largest(folder: Path) -> int:
+    return max((path.stat().st_size for path in folder.iterdir()), default=0)
 
 
 def _mode(file: Path) -> int:
@@ -122,12 +140,16 @@ async def _is_renaming(conn: TrioConnection) -> bool:
     return await conn.fetch_one("SELECT FROM pg_stat_activity WHERE query LIKE 'ALTER DATABASE%'") is not None
 
 
-async def _killed_when(is_so: Callable[[TrioConnection], Awaitable[bool]], data_dir: Path, file: str) -> None:
-    """`opendesk restore`, killed at the first sight of that; it may be over by then."""
+async def _is_dumping(conn: TrioConnection) -> bool:
+    return await conn.fetch_one("SELECT FROM pg_stat_activity WHERE application_name = 'pg_dump'") is not None
+
+
+async def _killed_when(is_so: Callable[[TrioConnection], Awaitable[bool]], data_dir: Path, *arguments: str) -> None:
+    """A command, killed at the first sight of that; it may be over by then."""
     conninfo = await running_server(data_dir)
     assert conninfo is not None
     environ = environment({"OPENDESK_DATA_DIR": str(data_dir)})
-    command = [*COMMAND, "restore", "--yes", file]
+    command = [*COMMAND, *arguments]
     async with connection(make_conninfo(conninfo, dbname="postgres")) as conn:
         process = await trio.lowlevel.open_process(command, env=environ, stdout=subprocess.DEVNULL)
         try:
@@ -148,7 +170,7 @@ async def test_killed_before_its_last_step_a_restore_has_changed_nothing(
         made = await told("backup", backups, data_dir=data_dir)
         session = await rent(people.client, people.pc_id)
         for is_so in (_is_loading, _is_filling, _is_looked_through):
-            await _killed_when(is_so, data_dir, made["file"])
+            await _killed_when(is_so, data_dir, "restore", "--yes", made["file"])
             assert good(await people.client.get(f"/sessions/{session['id']}"))["session"]["status"] == "ACTIVE"
         assert not daemon.said("database.exchanged")
         await told("restore", "--check", made["file"], data_dir=data_dir)
@@ -179,7 +201,7 @@ async def test_killed_at_its_last_step_a_restore_leaves_the_old_one_or_the_new_o
         await rent(people.client, people.pc_id)
         now = await counts(conn)
         with suppress(psycopg.OperationalError):  # it ends with its daemon
-            await _killed_when(_is_renaming, data_dir, made["file"])
+            await _killed_when(_is_renaming, data_dir, "restore", "--yes", made["file"])
     if await _was_exchanged(daemon):
         assert await daemon.ended() == 1
         daemon.noise.clear()
@@ -199,6 +221,79 @@ async def _was_exchanged(daemon: Daemon) -> bool:
                 await trio.sleep(0.1)
                 return bool(daemon.said("database.exchanged"))
     return True
+
+
+async def test_killed_at_any_step_a_backup_leaves_no_file_and_nothing_that_goes_on(
+    start: Start, data_dir: Path, backups: Path
+) -> None:
+    async def has_part(_conn: TrioConnection) -> bool:
+        await trio.lowlevel.checkpoint()
+        return bool(_names_in(backups))
+
+    async def is_written(_conn: TrioConnection) -> bool:
+        await trio.lowlevel.checkpoint()
+        return _largest(backups) > tarfile.BLOCKSIZE
+
+    daemon = await start(data_dir)
+    async with database_of(data_dir) as conn:
+        await settle_in(daemon.http, conn)
+        for is_so in (has_part, _is_dumping, is_written):
+            await _killed_when(is_so, data_dir, "backup", str(backups))
+            assert [name for name in _names_in(backups) if name.endswith(".tar")] == []
+
+            async def is_over() -> bool:
+                return not await _is_dumping(conn)
+
+            await until(is_over)
+        made = await told("backup", backups, data_dir=data_dir)
+        assert _names_in(backups) == [Path(made["file"]).name]
+    assert await daemon.stop() == 0
+
+
+async def test_what_was_answered_is_in_the_old_one_whatever_a_restore_went_through(
+    start: Start, data_dir: Path, backups: Path
+) -> None:
+    """Money moves while the server dies in the first, and while the second takes the place."""
+    daemon = await start(data_dir)
+    async with database_of(data_dir) as conn:
+        crowd = await move_in(daemon.http, conn, random.Random(11))
+    async with trio.open_nursery() as nursery:
+        crowd.begin(nursery)
+        await crowd.works(20)
+        made = await told("backup", backups, data_dir=data_dir)
+        await crowd.works(20)
+        assert "the database's server ended meanwhile" in await _refused_when_the_server_dies(data_dir, made["file"])
+        await crowd.works(20)
+        done = await told("restore", "--yes", made["file"], data_dir=data_dir)
+        nursery.cancel_scope.cancel()
+    assert await daemon.ended() == 1
+    daemon.noise.clear()
+    again = await start(data_dir)
+    async with database_of(data_dir) as conn, connection(make_conninfo(conn.info.dsn, dbname=done["kept_as"])) as old:
+        assert (await ledger.verify(conn)).entries == made["facts"]["books"]["entries"]
+        assert (await ledger.verify(old)).ok
+        await crowd.compare(old)
+    assert await again.stop() == 0
+
+
+async def _refused_when_the_server_dies(data_dir: Path, file: str) -> str:
+    """What `opendesk restore` says then."""
+    refused: list[str] = []
+
+    async def restore() -> None:
+        done = await opendesk("restore", "--yes", file, data_dir=data_dir)
+        refused.append(done.err if done.code == 1 else repr(done))
+
+    conninfo = await running_server(data_dir)
+    assert conninfo is not None
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(restore)
+        async with connection(make_conninfo(conninfo, dbname="postgres")) as conn:
+            await until(partial(_is_filling, conn))
+            server = postgres_of(data_dir)
+            assert server is not None
+            os.kill(server, signal.SIGKILL)
+    return refused[0]
 
 
 async def test_old_backups_go_when_a_new_one_is_good(data_dir: Path, backups: Path) -> None:

@@ -44,7 +44,7 @@ def events(facts: EventFacts, plot: Plot, now: datetime) -> Section:
     table = Table(
         "events",
         "Last events",
-        ("Event", "Type", "State", "Router", "Order", "Received", "Executed", "ACK", "Reason"),
+        ("Event", "State", "Type", "Router", "Order", "Received", "Executed", "ACK", "Reason"),
         tuple(_event(one, now) for one in facts.last[:EVENTS_SHOWN]),
         "No event was ever received.",
     )
@@ -59,8 +59,8 @@ def _event(one: EventView, now: datetime) -> Row:
     acked = "not wanted" if not one.wants_ack else "waiting" if one.acked_at is None else clock(one.acked_at, now)
     cells = (
         cut(one.name or one.id_hash),
-        cut(one.type or NOTHING),
         one.state,
+        cut(one.type or NOTHING),
         cut(one.router_id or NOTHING),
         cut(one.pedido_id or NOTHING),
         clock(one.received_at, now),

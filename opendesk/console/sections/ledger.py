@@ -44,9 +44,8 @@ def _verdict(facts: LedgerFacts, wrong: list[Check]) -> Figure:
         return Figure("verdict", "Books", NOTHING, State.QUIET, facts.fault or "not checked yet")
     if wrong:
         return Figure("verdict", "Books", "wrong", State.BAD, f"{number(sum(one.faults for one in wrong))} faults")
-    return Figure(
-        "verdict", "Books", "right to the centavo", State.WARN if facts.fault else State.OK, facts.fault or ""
-    )
+    state = State.WARN if facts.fault else State.OK
+    return Figure("verdict", "Books", "right", state, facts.fault or "to the centavo")
 
 
 def _first(check: Check) -> str:

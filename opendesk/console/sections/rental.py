@@ -1,11 +1,12 @@
 """Sessions and money today, hosts and their PCs."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 from typing import Final
 
-from attrs import frozen
+from attrs import define, field, frozen
 
+from opendesk.console.sections.kept import Kept, Made
 from opendesk.console.shapes import Figure, Plot, Row, Section, State, Table
 from opendesk.console.texts import NOTHING, clock, cut, money, number
 from opendesk.rental.glance import COUNT_AT_MOST, Ended, HostSeen, Live, LiveSession, Places
@@ -27,10 +28,24 @@ class RentalFacts:
     hosts: Sequence[HostSeen] = ()
 
 
-def rental(facts: RentalFacts, plot: Plot, currency: str, now: datetime) -> Section:
+@define(eq=False)
+class Tables:
+    """Made anew only of what is other than before, or told otherwise: on another day, by its date."""
+
+    _rows: Kept[tuple[LiveSession, date, str]] = field(factory=lambda: Kept(_session), init=False)
+    _sessions: Made[Table] = field(factory=Made, init=False)
+    _hosts: Made[Table] = field(factory=Made, init=False)
+
+    def of(self, facts: RentalFacts, currency: str, now: datetime) -> tuple[Table, Table]:
+        shown, today = facts.sessions[:SESSIONS_SHOWN], now.date()
+        rows = self._rows.rows((str(one.id), (one, today, currency)) for one in shown)
+        sessions = self._sessions.of((rows, facts.live), lambda: _session_table(facts, rows))
+        return sessions, self._hosts.of((facts.hosts, facts.places, today), lambda: _host_table(facts, now))
+
+
+def rental(facts: RentalFacts, plot: Plot, now: datetime, currency: str, kept: Tables) -> Section:
     figures = (*_sessions(facts), *_money(facts.ended, currency), *_places(facts.places))
-    tables = (_session_table(facts, currency, now), _host_table(facts, now))
-    return Section("rental", "Rental", figures, (plot,), tables)
+    return Section("rental", "Rental", figures, (plot,), kept.of(facts, currency, now))
 
 
 def _sessions(facts: RentalFacts) -> tuple[Figure, ...]:
@@ -66,34 +81,35 @@ def _money(ended: Mapping[str, Ended] | None, currency: str) -> tuple[Figure, ..
 
 def _places(places: Places | None) -> tuple[Figure, ...]:
     if places is None:
-        return (Figure("hosts", "Hosts online", NOTHING), Figure("pcs", "PCs online", NOTHING))
+        return (Figure("hosts", "Hosts online", NOTHING), Figure("pcs", "PCs free", NOTHING))
     return (
         Figure("hosts", "Hosts online", number(places.hosts_online), note=f"of {number(places.hosts)}"),
         Figure(
             "pcs",
-            "PCs online",
-            number(places.online + places.busy),
-            note=f"{number(places.busy)} busy, of {number(places.pcs)}",
+            "PCs free",
+            number(places.online),
+            note=f"{number(places.busy)} rented, of {number(places.pcs)}",
         ),
     )
 
 
-def _session_table(facts: RentalFacts, currency: str, now: datetime) -> Table:
-    shown = facts.sessions[:SESSIONS_SHOWN]
+def _session_table(facts: RentalFacts, rows: tuple[Row, ...]) -> Table:
     live = 0 if facts.live is None else facts.live.active + facts.live.pending
     return Table(
         "sessions",
         "Live sessions",
         ("Session", "State", "PC", "Host", "Client", "Began", "Ends", "Minutes", "Price", "Stream"),
-        tuple(_session(one, currency, now) for one in shown),
+        rows,
         "No session is live.",
-        max(0, live - len(shown)),
+        max(0, live - len(rows)),
     )
 
 
-def _session(one: LiveSession, currency: str, now: datetime) -> Row:
+def _session(key: str, fact: tuple[LiveSession, date, str]) -> Row:
+    one, today, currency = fact
+    now = datetime.combine(today, time.min, UTC)
     cells = (
-        str(one.id),
+        key,
         "overdue" if one.is_overdue else _words(one.status),
         cut(one.pc),
         cut(one.host),
@@ -105,7 +121,7 @@ def _session(one: LiveSession, currency: str, now: datetime) -> Row:
         "relay" if one.by_relay else "direct",
     )
     state = State.WARN if one.is_overdue else State.OK if one.status == "ACTIVE" else State.QUIET
-    return Row(str(one.id), cells, state, why=str(one.id))
+    return Row(key, cells, state, why=key)
 
 
 def _host_table(facts: RentalFacts, now: datetime) -> Table:
@@ -130,7 +146,7 @@ def _host(one: HostSeen, now: datetime) -> Row:
     cells = (
         cut(one.name), word, number(one.pcs), number(one.live), number(one.reliability), number(one.completed), number(one.dropped), heard,
     )  # fmt: skip
-    return Row(str(one.id), cells, state)
+    return Row(str(one.id), cells, state, why=str(one.id))
 
 
 def _words(code: str) -> str:

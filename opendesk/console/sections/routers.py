@@ -1,13 +1,12 @@
 """Routers, with their breakers and lanes."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
-from attrs import evolve, frozen
+from attrs import evolve
 import trio
 
-from opendesk.console.sections.kept import Kept
 from opendesk.console.shapes import Action, Figure, Plot, Row, Section, State, Table
 from opendesk.console.texts import NOTHING, cut, number
 from opendesk.network.routers.fleet import Fleet
@@ -32,10 +31,9 @@ _RESET: Final = Action(
 )
 
 
-@frozen
-class RouterSeen:
+class RouterSeen(NamedTuple):
     """How one is, as it was found: texts are made of it only when it has changed. `health` is what this daemon knows of a router that it
-    drives, `stored` what was written of another's.
+    drives, `stored` what was written of another's. A tuple: of a thousand, each is made and compared every second.
     """
 
     spec: RouterSpec
@@ -44,10 +42,16 @@ class RouterSeen:
     circuit: Circuit
     lane: str
     waiting: int
+    is_connected: bool = False
+
+    @property
+    def is_heard(self) -> bool:
+        """A connection stands, and the last look over it went well: when that was isn't told, it would be another time every 30 s."""
+        return self.health is not None and self.is_connected and not self.health.breaker.failures
 
 
-def routers(seen: Iterable[tuple[str, RouterSeen]], plot: Plot, kept: Kept[RouterSeen]) -> Section:
-    rows = sorted(kept.rows(seen), key=lambda row: _ORDER[row.state])
+def routers(found: Sequence[Row], plot: Plot) -> Section:
+    rows = sorted(found, key=lambda row: _ORDER[row.state])
     total, bad = len(rows), sum(row.state is State.BAD for row in rows)
     reachable = sum(row.state is State.OK for row in rows)
     open_circuits = sum(row.can_act for row in rows)
@@ -60,14 +64,13 @@ def routers(seen: Iterable[tuple[str, RouterSeen]], plot: Plot, kept: Kept[Route
         "Routers",
         (
             "Router",
-            "Circuit",
             "State",
+            "Circuit",
             "Failures",
             "Lane",
             "Jobs waiting",
             "Last heard",
             "Address",
-            "Name",
             "Last error",
         ),
         tuple(rows[:ROUTERS_SHOWN]),
@@ -85,18 +88,17 @@ def router_row(key: str, one: RouterSeen, now: Callable[[], datetime]) -> Row:
     is_well = one.circuit == CLOSED and not failures
     cells = (
         key,
-        one.circuit,
         word,
+        one.circuit,
         number(failures),
         one.lane,
         number(one.waiting),
-        NOTHING if heard is None else f"{heard.astimezone(UTC):%H:%M:%S}",
-        cut(f"{one.spec.host}:{one.spec.port}{' TLS' if one.spec.tls else ''}"),
-        cut(identity or ""),
+        "now" if one.is_heard else NOTHING if heard is None else f"{heard.astimezone(UTC):%H:%M:%S}",
+        cut(f"{one.spec.host}:{one.spec.port}{' TLS' if one.spec.tls else ''}{f', {identity}' if identity else ''}"),
         # Of one that is well again, what was wrong is for `opendesk router show`.
         cut(one.spec.fault or ("" if is_well else error) or ""),
     )
-    return Row(key, cells, _state(one.circuit, word, failures), can_act=one.circuit != CLOSED)
+    return Row(key, cells, _state(one.circuit, word, failures), why=key, can_act=one.circuit != CLOSED)
 
 
 def _state(circuit: Circuit, word: str, failures: int) -> State:
@@ -138,7 +140,8 @@ def routers_seen(
     for name in sorted(fleet.specs):
         spec, worker, jobs = fleet.specs[name], fleet.get(name), waiting.get(name, 0)
         if worker is not None:
-            yield name, RouterSeen(spec, worker.health, None, _circuit(worker, now_s), _lane(worker), jobs)
+            lane, is_connected = _lane(worker), worker.is_connected
+            yield name, RouterSeen(spec, worker.health, None, _circuit(worker, now_s), lane, jobs, is_connected)
             continue
         state = stored.get(name)
         lane = "at another daemon" if state is not None and state.node is not None else NOTHING

@@ -29,7 +29,7 @@ class _Tunnel:
 
 def tunnels(seen: Glance | None) -> Section:
     if seen is None:
-        return _section((), 0, State.QUIET, "off here: WG_INTERFACE isn't set")
+        return _section((), 0, State.QUIET, "off: WG_INTERFACE isn't set")
     if seen.interface is None:
         return _section((), len(seen.devices), State.BAD, "the interface can't be read")
     found = list(_found(seen))
@@ -46,7 +46,7 @@ def _section(
 ) -> Section:
     figures = (
         Figure("online", "Tunnels online", number(online), state, note),
-        Figure("offline", "Silent", number(offline), State.BAD if offline else State.OK),
+        Figure("offline", "Silent", number(offline), State.BAD if offline else State.QUIET if total == 0 else State.OK),
     )
     table = Table(
         "tunnels",

@@ -14,6 +14,8 @@ const LIVE = "/console/live";
 // Of a table: shown at first, and of a cell: from where on it needs room. As in page.html.
 const FIRST_ROWS = 12;
 const WIDE_CHARS = 40;
+// Of a plot, in the order in which a patch tells them.
+const PLOT_TEXTS = [".now", ".most :last-child", ".since :last-child"];
 
 const $ = (selector, within = document) => within.querySelector(selector);
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
@@ -129,9 +131,8 @@ class Table {
   }
 
   weigh() {
-    const states = new Set([...this.rows.values()].map((row) => row.dataset.state));
-    this.worst = ["bad", "warn", "ok", "quiet"].find((state) => states.has(state)); // none, without rows
-    this.block.toggleAttribute("data-wrong", this.worst === "bad" || this.worst === "warn");
+    const isWrong = [...this.rows.values()].some((row) => row.dataset.state === "bad" || row.dataset.state === "warn");
+    this.block.toggleAttribute("data-wrong", isWrong);
   }
 
   count() {
@@ -167,7 +168,7 @@ const page = $("#at") && {
 };
 
 function apply(patch) {
-  const { figures = {}, plots = {}, tables = {}, faults = {} } = patch;
+  const { parts = {}, figures = {}, plots = {}, tables = {}, faults = {} } = patch;
   $("#at").dateTime = patch.at;
   write($("#at"), `${patch.at.slice(11, 19)} UTC`);
   for (const [key, [value, state, note]] of told(figures, page.figures)) {
@@ -177,15 +178,20 @@ function apply(patch) {
       write($(".note", node), note);
     }
   }
-  for (const [key, path] of told(plots, page.plots)) page.plots.get(key).forEach((node) => node.setAttribute("d", path));
+  for (const [key, [path, ...texts]] of told(plots, page.plots)) {
+    for (const node of page.plots.get(key)) {
+      $(".line", node).setAttribute("d", path);
+      PLOT_TEXTS.forEach((selector, place) => write($(selector, node), texts[place]));
+    }
+  }
   for (const [name, change] of told(tables, page.tables)) page.tables.get(name).apply(change);
-  for (const [name, fault] of told(faults, page.faults)) {
-    for (const node of page.faults.get(name)) {
+  for (const [name, fault] of Object.entries(faults)) {
+    for (const node of page.faults.get(name) ?? []) {
       node.hidden = !fault;
       write(node, fault ?? "");
     }
   }
-  judge();
+  judge(told(parts, page.parts));
 }
 
 // What has a place here. The page is loaded anew where something has none: another version, or a part that can be read again.
@@ -198,22 +204,25 @@ function told(changes, places) {
   return found.filter(([key]) => places.has(key));
 }
 
-// The worst of each part, told where the part is named; and aloud when it turns bad.
-function judge() {
+// How each part is and why, where the part is named; all in all, and aloud when one turns bad.
+function judge(parts) {
   const turned = [];
-  for (const [name, nodes] of page.parts) {
-    const card = nodes.find((node) => node.matches(".card"));
-    const states = all(".figure", card).map((node) => node.dataset.state);
-    const detail = document.getElementById(name);
-    for (const block of all("[data-table]", detail)) states.push(page.tables.get(block.dataset.table).worst);
-    if (!page.faults.get(name)[0].hidden) states.push("bad");
-    const worst = ["bad", "warn", "ok", "quiet"].find((state) => states.includes(state)) ?? "ok";
-    if (nodes.map((node) => mark(node, worst)).some(Boolean) && worst === "bad") turned.push($(".card-head", card).firstElementChild.textContent);
+  for (const [name, [state, reason]] of parts) {
+    const nodes = page.parts.get(name);
+    if (nodes.map((node) => mark(node, state)).some(Boolean) && state === "bad") turned.push(titleOf(nodes));
+    nodes.forEach((node) => $(".reason", node) && write($(".reason", node), reason));
   }
   if (turned.length) write($("#heard"), `${turned.join(", ")}: ${WORDS.bad}`);
-  const wrong = [...page.parts.values()].some(([node]) => node.dataset.state === "bad");
-  document.title = `${wrong ? "Fault · " : ""}OpenDesk console`;
+  const known = [...page.parts.values()];
+  const worst = ["bad", "warn"].find((state) => known.some(([node]) => node.dataset.state === state));
+  const headline = $("#headline");
+  mark(headline, worst ?? "ok");
+  const named = known.filter(([node]) => node.dataset.state === worst).map(titleOf).join(", ");
+  write(headline.lastElementChild, named || "All is well");
+  document.title = `${worst === "bad" ? "Fault · " : ""}OpenDesk console`;
 }
+
+const titleOf = (nodes) => $(".name", nodes.find((node) => node.matches(".part"))).firstElementChild.textContent;
 
 // ---- the line to the daemon
 
@@ -261,13 +270,16 @@ function lose() {
   line.wait = Math.min(line.wait * 2, LONGEST_WAIT_MS);
 }
 
+// Whoever comes by reads nothing on.
 function leave() {
   close();
   line.over = true;
   say("out", "logged out");
-  const again = $("#again");
-  again.textContent = "Log in";
-  again.href = "/console/login";
+  document.title = "OpenDesk console";
+  all("nav, search, .account, #sure, #at, #again").forEach((node) => node.remove());
+  const again = made("p");
+  again.append(made("a", "Log in", { href: "/console/login" }));
+  $("main").replaceChildren(made("h1", "You are logged out"), again);
 }
 
 // ---- hands
@@ -294,6 +306,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 if (page) {
+  // What an action came to is said once, not again with each reload.
+  if (location.search) history.replaceState(null, "", location.pathname + location.hash);
   $("#sure [type=button]").addEventListener("click", () => $("#sure").close());
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
   addEventListener("pagehide", close);

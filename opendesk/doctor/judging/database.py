@@ -50,6 +50,16 @@ def judge(found: Database) -> Iterator[Finding]:
     yield _transactions(found)
 
 
+def judge_away(why: str, *, is_external: bool, daemon_pid: int | None) -> Finding:
+    if is_external:
+        do = "see that it runs, and that DATABASE_URL is right"
+    elif daemon_pid is None:
+        do = "start the daemon, which runs it"
+    else:
+        do = "see what `disk` says, and journalctl -u opendesk -n 50; if it doesn't come back by itself, systemctl restart opendesk"
+    return bad("database.reachable", why, do)
+
+
 def judge_folder(found: DataFolder) -> Iterator[Finding]:
     if found.mode is None:
         yield skipped("database.folder", f"{found.path} isn't there yet", "start the daemon: it makes it")

@@ -1,12 +1,13 @@
 """Settings that are each right, and together wrong."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from ipaddress import ip_address
+import re
 from typing import Final
 from urllib.parse import urlsplit
 
 from opendesk.doctor.finding import Finding, bad, ok, warn
-from opendesk.settings import Settings
+from opendesk.settings import DECLARED, Settings
 
 _WHERE: Final = "`opendesk settings` shows each with where it came from"
 # Settings that open something to networks: with one that holds every address they open it to all.
@@ -22,11 +23,24 @@ def judge_faults(faults: Sequence[str]) -> Iterator[Finding]:
         yield bad("settings.valid", fault, f"set it right: the daemon doesn't start so; {_WHERE}")
 
 
-def judge(settings: Settings) -> Iterator[Finding]:
-    found = [*_doubts(settings), *_public(settings), *_open(settings), *_backend(settings), *_tunnels(settings)]
+def faulty(faults: Sequence[str]) -> frozenset[str]:
+    """The names of settings of which it isn't known what they are meant to be: all, where a whole file can't be read."""
+    names = [declared.name for declared in DECLARED]
+    told = [{name for name in names if re.search(rf"\b{name}\b", fault)} for fault in faults]
+    return frozenset(names) if set() in told else frozenset().union(*told)
+
+
+def judge(settings: Settings, unknown: Collection[str] = ()) -> Iterator[Finding]:
+    """Nothing is said of `unknown` ones: they have their defaults here, which nobody meant."""
+    all_ = [*_doubts(settings), *_public(settings), *_open(settings), *_backend(settings), *_tunnels(settings)]
+    found = [finding for finding in all_ if not _is_about(finding, unknown)]
     yield from found
-    if not found:
+    if not found and not unknown:
         yield ok("settings.consistent", f"{len(settings.sources)} are set, and go together")
+
+
+def _is_about(finding: Finding, names: Collection[str]) -> bool:
+    return any(re.search(rf"\b{name}\b", f"{finding.what} {finding.do}") for name in names)
 
 
 def is_public(settings: Settings) -> bool:

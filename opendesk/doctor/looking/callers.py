@@ -1,51 +1,68 @@
 """Who answers: the daemon here, and the backend elsewhere."""
 
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 import ssl
 import time
 from typing import Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 import httpx
 
 from opendesk.doctor.judging.daemon import Daemon
-from opendesk.settings import Settings
 
 # The daemon is on this machine, or nearly; it waits for the database for 2 s itself.
 _DAEMON_S: Final = 5.0
 _BACKEND_S: Final = 8.0
 # Of what it says when it isn't ready.
 _DETAIL_CHARS: Final = 300
+_ALIVE: Final = b'{"ok":true}'
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, not listened at
 
 
-async def daemon(settings: Settings) -> Daemon:
-    address = settings.listen_address
-    if not address.startswith("unix:") and not settings.port:
+async def daemon(address: str, *, has_tls: bool) -> Daemon:
+    """Of one that speaks the other way than it is set to: that it does."""
+    if address.endswith(":0"):
         return Daemon(address=address, fault="PORT is 0, so which port it took isn't known here")
     try:
-        async with _client(settings) as client:
-            await client.get("/health/live")
-            ready = await client.get("/health/ready")
+        return await _asked(address, has_tls=has_tls)
+    except httpx.TimeoutException:
+        return Daemon(address=address, fault=f"no answer within {_DAEMON_S:.0f} s")
     except (httpx.HTTPError, OSError) as error:
-        return Daemon(address=address, fault=_said(error))
-    return Daemon(
-        address=address,
-        is_ready=ready.is_success,
-        detail=_detail(ready),
-    )
+        fault = _said(error)
+    with suppress(httpx.HTTPError, OSError):
+        found = await _asked(address, has_tls=not has_tls)
+        told = (
+            "it speaks no TLS there, and TLS_CERT is set" if has_tls else "it speaks TLS there, and TLS_CERT is not set"
+        )
+        return evolve(found, tls_fault=told)
+    return Daemon(address=address, fault=fault)
 
 
-def _client(settings: Settings) -> httpx.AsyncClient:
-    bind = settings.bind
-    path = bind.removeprefix("unix:") if bind.startswith("unix:") else None
-    host = "localhost" if path else _ANY.get(bind, bind)
-    host = f"[{host}]" if ":" in host else host
-    scheme = "http" if settings.tls_cert is None else "https"
+async def _asked(address: str, *, has_tls: bool) -> Daemon:
+    async with _client(address, "https" if has_tls else "http") as client:
+        if not _is_ours(await client.get("/health/live")):
+            return Daemon(address=address, is_ours=False)
+        ready = await client.get("/health/ready")
+    return Daemon(address=address, is_ready=ready.is_success, detail=_detail(ready))
+
+
+def _is_ours(live: httpx.Response) -> bool:
+    """By the body, and by the header that each answer of ours has."""
+    return live.is_success and live.content == _ALIVE and "x-request-id" in live.headers
+
+
+def _client(address: str, scheme: str) -> httpx.AsyncClient:
+    path = address.removeprefix("unix:") if address.startswith("unix:") else None
+    host, _, port = ("localhost", "", "") if path else address.rpartition(":")
+    host = host.strip("[]")
+    host = _ANY.get(host, host)
     # It is asked whether it lives; whose its certificate is, is another look's question.
     transport = httpx.AsyncHTTPTransport(uds=path, verify=_unverified())
-    base = f"{scheme}://{host}" if path else f"{scheme}://{host}:{settings.port}"
-    return httpx.AsyncClient(transport=transport, base_url=base, timeout=_DAEMON_S, trust_env=False)
+    base = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
+    return httpx.AsyncClient(
+        transport=transport, base_url=f"{base}:{port}" if port else base, timeout=_DAEMON_S, trust_env=False
+    )
 
 
 def _unverified() -> ssl.SSLContext:

@@ -1,14 +1,11 @@
 """The machine that we are on: its clock, its disks, its units, its processes."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import ctypes
 import os
 from pathlib import Path
-import subprocess
 import time
 from typing import Final
-
-import trio
 
 import opendesk
 from opendesk.doctor.judging.disk import Backups, Disk
@@ -16,9 +13,7 @@ from opendesk.network.wireguard.wg import has_net_admin
 from opendesk.postgres.backups.places import USUAL
 from opendesk.settings import Settings
 
-UNIT: Final = "opendesk.service"
 _JOURNAL: Final = Path("/var/log/journal")
-_PROPERTIES: Final = "LoadState,ActiveState,SubState,Result,UnitFileState,NRestarts,MainPID"
 # Of a folder of backups; one that has more isn't ours.
 _FILES_MAX: Final = 10_000
 # <sys/timex.h>: what adjtimex returns when nothing sets the clock; and more than its structure takes on any system.
@@ -36,21 +31,6 @@ def clock_is_synchronized() -> bool | None:
         return None
     state = adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
     return None if state < 0 else state != _TIME_ERROR
-
-
-async def unit_properties() -> Mapping[str, str]:
-    """Empty where there is no systemd to ask."""
-    try:
-        done = await trio.run_process(
-            ["systemctl", "show", UNIT, f"--property={_PROPERTIES}"],
-            capture_stdout=True,
-            check=False,
-            stderr=subprocess.DEVNULL,
-        )
-    except OSError:
-        return {}
-    lines = done.stdout.decode("utf-8", "replace").splitlines() if done.returncode == 0 else []
-    return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
 def running_since(pid: int | None) -> float | None:

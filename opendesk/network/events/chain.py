@@ -3,8 +3,6 @@
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from ipaddress import ip_address
-import re
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,6 +10,7 @@ from attrs import evolve, frozen
 
 from opendesk.network.events import looking
 from opendesk.network.events.acks import ACK_EVENT
+from opendesk.network.events.address import Address
 from opendesk.network.events.looking import EventView
 from opendesk.network.hotspots.work import Kind, end_key
 from opendesk.network.jobs import JobView
@@ -28,8 +27,6 @@ LAST_EACH: Final = 3
 
 # Of devices with the same address.
 MOST_DEVICES: Final = 20
-
-_MAC: Final = re.compile(r"[0-9A-Fa-f]{2}(?:[:-]?[0-9A-Fa-f]{2}){5}")
 
 # Jobs are looked for from the first of what they were made for; their ids have the time in milliseconds, by the same clock.
 _EARLIER: Final = timedelta(seconds=1)
@@ -57,9 +54,13 @@ _GRANTS: Final = f"""
         {_GRANT} WHERE (g.mac = %(mac)s::macaddr OR g.ip = %(ip)s::inet) AND (g.ended_at IS NULL OR g.ended_at > now() - interval '7 days')
     ) AS found ORDER BY id DESC LIMIT %(limit)s
 """
-_DEVICES: Final = "SELECT router_id, host(ip) AS ip, upper(mac::text) AS mac, created_at, seen_at, addresses FROM hotspot_devices"
+_DEVICES: Final = (
+    "SELECT router_id, host(ip) AS ip, upper(mac::text) AS mac, created_at, seen_at, addresses FROM hotspot_devices"
+)
 _DEVICE: Final = f"{_DEVICES} WHERE token_hash = %(hash)s"
-_DEVICES_AT: Final = f"{_DEVICES} WHERE mac = %(mac)s::macaddr OR ip = %(ip)s::inet ORDER BY seen_at DESC LIMIT %(limit)s"
+_DEVICES_AT: Final = (
+    f"{_DEVICES} WHERE mac = %(mac)s::macaddr OR ip = %(ip)s::inet ORDER BY seen_at DESC LIMIT %(limit)s"
+)
 # `nth`: counted from the newest of its kind; of the first, how many there are.
 _JOBS: Final = f"""
     WITH found AS (
@@ -80,24 +81,6 @@ _ROUTERS: Final = """
     SELECT router_id, leased_until > clock_timestamp() AS is_driven, open_until, last_error, last_error_at
       FROM router_states WHERE router_id = ANY (%(ids)s)
 """
-
-
-@frozen
-class Address:
-    """A MAC or an IP address that is asked for: one of both, as the database has it."""
-
-    mac: str | None = None
-    ip: str | None = None
-
-    @classmethod
-    def of(cls, word: str) -> "Address":
-        if _MAC.fullmatch(word):
-            digits = re.sub("[:-]", "", word).upper()
-            return cls(mac=":".join(digits[place : place + 2] for place in range(0, len(digits), 2)))
-        try:
-            return cls(ip=None if "%" in word else str(ip_address(word)))
-        except ValueError:
-            return cls()
 
 
 @frozen(kw_only=True)
@@ -213,7 +196,12 @@ async def _find(conn: TrioConnection, word: str, *, as_token: bool) -> Chain:
         jobs=made,
         device=device,
         devices=devices[:MOST_DEVICES],
-        cut=(*_cut(events=len(found) > MOST_EVENTS, grants=len(grants) > MOST_GRANTS, devices=len(devices) > MOST_DEVICES), *cut),
+        cut=(
+            *_cut(
+                events=len(found) > MOST_EVENTS, grants=len(grants) > MOST_GRANTS, devices=len(devices) > MOST_DEVICES
+            ),
+            *cut,
+        ),
     )
     return evolve(chain, routers=await _routers(conn, chain))
 
