@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 import json
 from pathlib import Path
+import re
 import subprocess
 import sys
 from typing import Any, Final
@@ -192,6 +193,14 @@ def _upgrade(box: Machine) -> None:
         line for line in secrets.splitlines(keepends=True) if not line.endswith("/RELAY_TOKEN\n")
     )
     assert "mine" in box.shell("cat /etc/opendesk/opendesk.env")
+    _see_that_the_page_leads_to_psql(box)
+
+
+def _see_that_the_page_leads_to_psql(box: Machine) -> None:
+    """While files of two versions are there."""
+    block = re.search(r"^BIN=.*\n.* postgres$", (ROOT / "docs" / "database.md").read_text("utf-8"), re.MULTILINE)
+    assert block is not None
+    assert box.shell(re.sub(r"-c '.*'", "-Atc 'SELECT 42'", block[0])) == "42\n"
 
 
 def _remove_and_purge(box: Machine) -> None:

@@ -184,6 +184,8 @@ async def test_nobody_loses_anything_when_a_new_version_takes_over(folder: Path,
         settings: dict[str, Any] = {
             "MIKROTIK_NODES": nodes({"r1": port}, timeoutMs=20_000),
             "RELAY_TOKEN": TOKEN,
+            # Short enough to wait for after a kill, long enough for a machine that is busy with other tests: of 1000 ms a step of the fleet's
+            # has 167, and leases would be lost again and again. (Below 5000 the daemon says so.)
             "RELAY_LOCK_TTL_MS": "4000",
             "RELAY_JOB_BACKOFF_BASE_MS": "100",
         }
