@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 import json
+from tempfile import TemporaryFile
 from typing import IO, Any, Final
 
 from attrs import frozen
@@ -135,10 +136,12 @@ async def world(
         made = await simulated.ask(told)
         nodes = made["nodes"]
         environ = {**_SETTINGS, "MIKROTIK_NODES": json.dumps(nodes, separators=(",", ":")), **settings}
-        async with serving(base, command, environ=environ, log=log) as served:
-            found = World(served, nodes, simulated, frozenset(made["alive"]))
-            await _until_connected(found)
-            yield found
+        # The audit is written whatever LOG_LEVEL says: thousands of lines that nobody wants on a screen.
+        with TemporaryFile() as unread:
+            async with serving(base, command, environ=environ, log=log or unread) as served:
+                found = World(served, nodes, simulated, frozenset(made["alive"]))
+                await _until_connected(found)
+                yield found
 
 
 async def _until_connected(found: World) -> None:
