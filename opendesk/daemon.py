@@ -93,6 +93,8 @@ async def run(
                     keep(routers, {"routers": services.network.fleet.run})
                     async with trio.open_nursery() as timers:
                         keep(timers, _timers(services, _Database(listen, pools), metrics, telling))
+                        # A page to look at: calls go on without it.
+                        keep(timers, services.console.services, gives_up=False)
                         timers.start_soon(_leave, stop, services)
                         async with trio.open_nursery() as web:
                             serve = partial(_serve_web, settings, services, stop, certificate, environ)
@@ -219,14 +221,16 @@ def _timers(services: "Services", db: _Database, metrics: Metrics, telling: Tell
         "watchdog": telling.watch,
         "status": partial(telling.keep_status, db.upkeep, partial(_counted, services)),
         **services.network.services,
-        **services.console.services,
     }
 
 
-def _keep(nursery: trio.Nursery, running: Mapping[str, Service], *, metrics: Metrics, signs: LifeSigns) -> None:
+def _keep(
+    nursery: trio.Nursery, running: Mapping[str, Service], *, metrics: Metrics, signs: LifeSigns, gives_up: bool = True
+) -> None:
+    kept = partial(keep_running, on_restart=metrics.service_restarted, signs=signs, gives_up=gives_up)
     for name, service in running.items():
         metrics.service_restarted(name, 0)
-        nursery.start_soon(partial(keep_running, name, service, on_restart=metrics.service_restarted, signs=signs))
+        nursery.start_soon(kept, name, service)
 
 
 def _counted(services: "Services") -> Counted:

@@ -110,6 +110,7 @@ async def keep_running(
     within_s: float = WITHIN_S,
     first_pause_s: float = FIRST_PAUSE_S,
     longest_pause_s: float = LONGEST_PAUSE_S,
+    gives_up: bool = True,
     on_restart: Callable[[str], None] = lambda _name: None,
     signs: LifeSigns | None = None,
 ) -> None:
@@ -118,6 +119,7 @@ async def keep_running(
     Pauses double up to `longest_pause_s`. When it fails more than `max_restarts` times within `within_s`, that is logged
     as critical, and GaveUp, caused by the last exception, ends the daemon: it exits with code 1, and systemd starts it
     again (Restart=on-failure). Half a daemon, which serves but closes no session, would be worse. Cancellation goes through.
+    Without `gives_up` it is tried for good: for what the daemon can do without.
     While it runs, `signs` expects its signs of life.
     """
     failures_s: deque[float] = deque()
@@ -128,7 +130,7 @@ async def keep_running(
             now_s = trio.current_time()
             while failures_s and failures_s[0] <= now_s - within_s:
                 failures_s.popleft()
-            if len(failures_s) >= max_restarts:
+            if gives_up and len(failures_s) >= max_restarts:
                 log.critical("service.gave_up", service=name, restarts=len(failures_s), within_s=within_s, exc_info=exc)
                 raise GaveUp(
                     f"{name} failed {len(failures_s) + 1} times within {within_s:g} s, at last with {exc!r}: the log has each of them"

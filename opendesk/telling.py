@@ -35,9 +35,11 @@ STOP_AFTER_GRACE_S: Final = 20.0
 
 # As exact as anybody wants to know it.
 _COUNT_AT_MOST: Final = 10_000
+# Jobs as the console counts them (`network.glance.WAITING`), which isn't imported before the daemon has started.
 _COUNTS: Final = """
     SELECT (SELECT count(*) FROM sessions WHERE status IN ('PENDING', 'ACTIVE')) AS sessions,
-           (SELECT count(*) FROM (SELECT FROM jobs WHERE state = 'due' LIMIT %(most)s) AS found) AS jobs
+           (SELECT count(*) FROM (SELECT FROM jobs WHERE state IN ('due', 'running') AND (state = 'running' OR run_at <= now()) LIMIT %(most)s) AS found)
+               AS jobs
 """
 
 

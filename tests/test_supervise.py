@@ -67,6 +67,14 @@ async def test_a_failed_service_is_started_again_after_growing_pauses(autojump_c
     assert all(entry["exc_info"] and entry["log_level"] == "error" for entry in logs)
 
 
+async def test_what_the_daemon_can_do_without_is_tried_for_good(autojump_clock: MockClock) -> None:
+    starts_s: list[float] = []
+    with capture_logs() as logs:
+        await keep_running("page", failing(starts_s, 20), max_restarts=3, first_pause_s=1, gives_up=False)
+    assert len(starts_s) == 21
+    assert {entry["event"] for entry in logs} == {"service.failed"}
+
+
 async def test_too_many_failures_end_the_daemon_with_the_last_one(autojump_clock: MockClock) -> None:
     starts_s: list[float] = []
     with (

@@ -26,6 +26,7 @@ AGAIN_S: Final = 5.0
 _AT_ONCE: Final = 2
 
 AWAY_TEXT: Final = "The database doesn't answer: what is shown is what was known before."
+UNREAD_TEXT: Final = "This could not be read: the log says why. What is shown is what was known before."
 SLOW_TEXT: Final = "Not all of this could be read in time: what is shown is what was known before."
 
 _NOTHING: Final = object()
@@ -41,6 +42,8 @@ class Look:
     period_s: float
     due_s: float = float("-inf")
     fault: str | None = None
+    # What can't be read fails at each try: the log tells of it once, until it is read again.
+    is_logged: bool = False
 
 
 @define(eq=False)
@@ -62,10 +65,10 @@ class _Part:
         self.asked_s = None
         self.done.set()
 
-    def all_are(self, fault: str) -> None:
+    def all_are(self, fault: str, due_s: float = float("-inf")) -> None:
         """And are asked anew as soon as they can be."""
         for look in self.looks.values():
-            look.fault, look.due_s = fault, float("-inf")
+            look.fault, look.due_s = fault, due_s
 
 
 def _parts(looks: Mapping[str, Mapping[str, Look]]) -> dict[str, _Part]:
@@ -146,6 +149,10 @@ class Asking:
         except AWAY as error:
             log.debug("console.database_away", error=repr(error))
             part.all_are(AWAY_TEXT)
+        except Exception as error:  # noqa: BLE001 - a page that tells less is better than none: the log has it
+            for name, look in part.looks.items():
+                _failed(name, look, error)
+            part.all_are(UNREAD_TEXT, trio.current_time() + AGAIN_S)
         finally:
             part.end()
 
@@ -168,7 +175,17 @@ class Asking:
                 found = await look.read(conn)
                 if found != self.known.get(name, _NOTHING):
                     self.known[name] = found
+                look.is_logged = False
                 return None
         except AWAY as error:  # also of one that the server ended
             log.debug("console.not_read", look=name, error=repr(error))
+        except Exception as error:  # noqa: BLE001 - one row that can't be read isn't to end a page, let alone the daemon
+            _failed(name, look, error)
+            return UNREAD_TEXT
         return SLOW_TEXT
+
+
+def _failed(name: str, look: Look, error: Exception) -> None:
+    if not look.is_logged:
+        look.is_logged = True
+        log.error("console.look_failed", look=name, exc_info=error)

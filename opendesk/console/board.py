@@ -1,6 +1,6 @@
 """The one board that all pages show: made once a second while at least one is watched, compared with the last, and sent to all alike."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Final
 from uuid import UUID
 
@@ -40,6 +40,9 @@ LOGGED_OUT: Final = "logged_out"
 # Nobody could be asked for too long whether this one still may: the page comes back, and is let in when the database says so.
 UNPROVEN: Final = "unproven"
 
+# A user, and the version of their tokens.
+_Who = tuple[UUID, int]
+
 
 @define(eq=False)
 class Watcher:
@@ -70,6 +73,8 @@ class Board:
     _turn: trio.Lock = field(factory=trio.Lock, init=False)
     _news: trio.Event = field(factory=trio.Event, init=False)
     _checked: trio.Event | None = field(default=None, init=False)  # while it is being looked who may watch
+
+    _is_logged: bool = field(default=False, init=False)
 
     async def run(self) -> None:
         """Nothing in here waits long for the database: a page that stands still tells the less the more there is to tell."""
@@ -148,34 +153,42 @@ class Board:
         """Before more is told; a database that doesn't say so now says it later, within ADMITTED_S."""
         if self._checked is None and not self._outage.is_away:
             self._checked = checked = trio.Event()
-            nursery.start_soon(self._check_admitted, checked)
+            asked = {(watcher.user_id, watcher.token_version) for watcher in self.watchers}
+            nursery.start_soon(self._check_admitted, asked, checked)
             with trio.move_on_after(PATIENCE_S):
                 await checked.wait()
         for watcher in self.watchers:
             if self._outage.email_of(watcher.user_id, watcher.token_version) is None:
                 watcher.over = watcher.over or UNPROVEN
 
-    async def _check_admitted(self, checked: trio.Event) -> None:
+    async def _check_admitted(self, asked: Collection[_Who], checked: trio.Event) -> None:
         """Who was banned, has another password or logged out, here or at another daemon."""
-        ids = {watcher.user_id for watcher in self.watchers}
+        ids = list({user_id for user_id, _ in asked})
         try:
             with trio.fail_after(_ADMITTED_S):
                 async with self._pool.connection() as conn:
-                    found: Mapping[UUID, int] = dict(await conn.fetch(_ADMITTED, {"ids": list(ids)}))
+                    found: set[_Who] = set(await conn.fetch(_ADMITTED, {"ids": ids}))
         except (*AWAY, trio.TooSlowError) as error:
             log.debug("console.database_away", error=repr(error))
+        except Exception:  # whoever watches may until it is known otherwise, for ADMITTED_S at most
+            if not self._is_logged:
+                self._is_logged = True
+                log.exception("console.not_checked")
         else:
-            self._outage.still_in(found.items())
-            self._end_others(ids, found)
+            self._is_logged = False
+            self._outage.still_in(found)
+            self._end(set(asked) - found)
         finally:
             self._checked = None
             checked.set()
 
-    def _end_others(self, asked: Collection[UUID], found: Mapping[UUID, int]) -> None:
+    def _end(self, out: Collection[_Who]) -> None:
+        """Not those who have logged in again since it was asked."""
+        for user_id, version in out:
+            self._outage.forget(user_id, version)
         for watcher in self.watchers:
-            if watcher.user_id in asked and found.get(watcher.user_id) != watcher.token_version:
+            if (watcher.user_id, watcher.token_version) in out:
                 watcher.over = watcher.over or LOGGED_OUT
-                self._outage.forget(watcher.user_id)
 
 
 def bye(reason: str) -> bytes:

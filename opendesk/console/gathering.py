@@ -9,9 +9,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
+import structlog
 
-from opendesk.console.asking import Asking, Look
+from opendesk.console.asking import UNREAD_TEXT, Asking, Look
 from opendesk.console.history import History
 from opendesk.console.outage import Outage
 from opendesk.console.sections.daemon import DaemonFacts, daemon
@@ -36,6 +37,8 @@ from opendesk.rental import glance as rental_glance
 from opendesk.stream import glance as stream_glance
 from opendesk.stream.glance import RoomSeen
 from opendesk.stream.relay import Relay
+
+log = structlog.get_logger()
 
 _NOW_S: Final = 0.0
 _SOON_S: Final = 2.0
@@ -74,6 +77,8 @@ class Gatherer:
     _rental: Tables = field(factory=Tables, init=False)
     _made: dict[str, Made[Section]] = field(init=False)
     _tunnels: Made[Section] = field(factory=Made, init=False)
+    _last: dict[str, Section] = field(factory=dict, init=False)
+    _failing: set[str] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         on = self._on
@@ -109,8 +114,8 @@ class Gatherer:
         """With what the database answered by now: it is asked, and hardly waited for."""
         await self.asking.ask()
         now = self._on.now()
-        made = {section.name: section for section in self._sections(now)}
-        return Snapshot(stamp(now), {name: made[name] for name in SECTIONS})
+        make = self._sections(now)
+        return Snapshot(stamp(now), {name: self._guarded(name, make[name]) for name in SECTIONS})
 
     def ask_again(self) -> None:
         """Somebody changed something, and wants to see it."""
@@ -122,18 +127,37 @@ class Gatherer:
 
     # ---- told
 
-    def _sections(self, now: datetime) -> tuple[Section, ...]:
-        on, known = self._on, self.asking.known
-        return (
-            self._rental_section(now),
-            relay(stream_glance.relay_seen(on.relay), known.get("elsewhere"), on.history.plot("rate"), self._rooms),
-            self._router_section(),
-            self._tunnel_section(on.network.tunnels.glance()),
-            self._kept("jobs", now, self._job_facts(), on.history.plot("due"), jobs),
-            self._kept("events", now, self._event_facts(), on.history.plot("waiting"), events),
-            ledger(on.ledger(), on.currency, now),
-            daemon(on.daemon(self._database_is_up), (on.history.plot("lag"), on.history.plot("memory"))),
-        )
+    def _guarded(self, name: str, make: Callable[[], Section]) -> Section:
+        """Of one that can't be made: as it was before, and that it is old. The log tells of it once, until it can be made again."""
+        try:
+            made = make()
+        except Exception:  # the other sections go on
+            if name not in self._failing:
+                self._failing.add(name)
+                log.exception("console.section_failed", section=name)
+            return evolve(self._last.get(name, Section(name, name.capitalize())), fault=UNREAD_TEXT)
+        self._failing.discard(name)
+        self._last[name] = made
+        return made
+
+    def _sections(self, now: datetime) -> Mapping[str, Callable[[], Section]]:
+        on, plot = self._on, self._on.history.plot
+        return {
+            "rental": lambda: self._rental_section(now),
+            "relay": self._relay_section,
+            "routers": self._router_section,
+            "tunnels": lambda: self._tunnel_section(on.network.tunnels.glance()),
+            "jobs": lambda: self._kept("jobs", now, self._job_facts(), plot("due"), jobs),
+            "events": lambda: self._kept("events", now, self._event_facts(), plot("waiting"), events),
+            "ledger": lambda: ledger(on.ledger(), on.currency, now),
+            "daemon": lambda: daemon(on.daemon(self._database_is_up), (plot("lag"), plot("memory"))),
+        }
+
+    def _relay_section(self) -> Section:
+        """The fault of `elsewhere` is told by a dash."""
+        on = self._on
+        seen, elsewhere = stream_glance.relay_seen(on.relay), self.asking.known.get("elsewhere")
+        return relay(seen, elsewhere, on.history.plot("rate"), self._rooms)
 
     @property
     def _database_is_up(self) -> bool | None:

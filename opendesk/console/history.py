@@ -9,7 +9,7 @@ import structlog
 import trio
 
 from opendesk.console.shapes import Plot
-from opendesk.network.glance import WAITING_AT_MOST
+from opendesk.network.glance import WAITING, WAITING_AT_MOST
 from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
@@ -27,15 +27,15 @@ PLOTS: Final[Mapping[str, tuple[str, str]]] = {
     "sessions": ("Live or waiting", ""),
     "rate": ("From hosts", "B/s"),
     "open": ("Circuits open", ""),
-    "due": ("Jobs due", ""),
+    "due": ("Jobs due or running", ""),
     "waiting": ("Events not decided", ""),
     "lag": ("Loop late by", "ms"),
     "memory": ("Memory", "MB"),
 }
 
-_COUNTS: Final = """
+_COUNTS: Final = f"""
     SELECT (SELECT count(*) FROM (SELECT FROM sessions WHERE status IN ('PENDING', 'ACTIVE') LIMIT %(most)s) AS s),
-           (SELECT count(*) FROM (SELECT FROM jobs WHERE state = 'due' LIMIT %(most)s) AS j),
+           (SELECT count(*) FROM (SELECT FROM jobs WHERE {WAITING} LIMIT %(most)s) AS j),
            (SELECT count(*) FROM (SELECT FROM events WHERE ok IS NULL LIMIT %(most)s) AS e)
 """
 
@@ -54,6 +54,7 @@ class History:
     _look: Callable[[], Counts]
     _rings: dict[str, deque[float | None]] = field(init=False)
     _plots: dict[str, Plot] = field(factory=dict, init=False)
+    _is_logged: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._rings = {key: _empty() for key in PLOTS}
@@ -80,10 +81,16 @@ class History:
         try:
             with trio.fail_after(_LOOK_S):
                 async with self._pool.connection() as conn:
-                    return await _counts(conn)
+                    counts = await _counts(conn)
+                    self._is_logged = False
+                    return counts
         except (*AWAY, trio.TooSlowError) as error:
             log.debug("console.not_counted", error=repr(error))
-            return None
+        except Exception:  # a gap in a plot is no reason to end anything
+            if not self._is_logged:
+                log.exception("console.counts_failed")
+            self._is_logged = True
+        return None
 
 
 async def _counts(conn: TrioConnection) -> Counts:

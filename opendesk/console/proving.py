@@ -56,6 +56,9 @@ class Proving:
         except AWAY as error:
             log.debug("console.not_proven", error=repr(error))
             return "the database is away"
+        except Exception:  # what can't be read is told on the page, and ends nothing
+            log.exception("console.proof_failed")
+            return "the proof failed: the log says why"
         self.facts = evolve(self.facts, found=found, checked_at=self._now())
         if not found.ok:
             log.error("ledger.wrong", faults=sum(check.faults for check in found.checks))

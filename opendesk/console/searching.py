@@ -7,6 +7,7 @@ from typing import Final
 from attrs import field, frozen
 import trio
 
+from opendesk.console.hurrying import hurried
 from opendesk.console.pages import Page, Pages
 from opendesk.console.seals import Seals
 from opendesk.console.story import Found, find
@@ -21,6 +22,8 @@ WORD_CHARS: Final = 300
 # Searches at once: each may read all there is of an order, for seconds.
 _SEARCHES: Final = 2
 _RETRY_S: Final = 2
+# For all that it reads: what hangs so long is told as the database's fault, and keeps the few searches from nobody.
+SEARCH_S: Final = 3.0
 
 # On the page, instead of the token.
 SAID_OF_TOKENS: Final = "a device's token"
@@ -64,7 +67,6 @@ class Searching:
         except trio.WouldBlock:
             raise SearchesBusy("Others are searching: try again in a moment.", retry_after_s=_RETRY_S) from None
         try:
-            async with self._pool.connection() as conn:
-                return await find(conn, word, as_token=as_token)
+            return await hurried(self._pool, SEARCH_S, lambda conn: find(conn, word, as_token=as_token))
         finally:
             self._busy.release()

@@ -1,30 +1,28 @@
 """Logging in and out of the console: the API's own check, and a cookie instead of its token."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
 import secrets
 from typing import Final
 from uuid import UUID
 
 from attrs import frozen
-import trio
 
 from opendesk.console.auditing import audited
+from opendesk.console.hurrying import hurried
 from opendesk.console.outage import Outage
 from opendesk.console.pages import Page, Pages, see_other
 from opendesk.console.seals import LIFETIME, Seals, cookie_of, is_visit, session_name, set_cookie, visit_name
 from opendesk.console.visits import Session, Visit, form_of
 from opendesk.errors import DatabaseUnavailable, OpenDeskError, Overloaded, RateLimited, Unauthenticated
 from opendesk.ops.audit import Audit
-from opendesk.postgres.driver import TrioConnection
 from opendesk.postgres.errors import AWAY
 from opendesk.postgres.pool import Pool
 from opendesk.rental import users
 from opendesk.rental.api.users import Login, Users
 from opendesk.rental.errors import InvalidCredentials
+from opendesk.web.auth import Claims
 from opendesk.web.endpoint import WebRequest
-from opendesk.web.problems import DATABASE_RETRY_S
 
 LOG_IN: Final = "CONSOLE_LOGIN"
 LOG_OUT: Final = "CONSOLE_LOGOUT"
@@ -38,7 +36,6 @@ _PASSWORD_CHARS: Final = 1000
 _VISIT_BYTES: Final = 18
 # For who it is: a page isn't to wait for a database that hangs, and is answered without.
 _CHECK_S: Final = 2.0
-_HANG_UP_S: Final = 0.1
 
 # One text for whoever may not come in: it isn't said which of the three it was.
 _REFUSED: Final = "These don't open the console: it is for administrators, with their e-mail and password."
@@ -58,7 +55,7 @@ class Sessions:
     async def of(self, request: WebRequest) -> Session | None:
         """Who is logged in: an admin by now, whose password, ban and log-outs are as they were when the cookie was made.
 
-        While the database is away, whom it let in shortly before. Raise DatabaseUnavailable for others then.
+        While the database is away or hangs, whom it let in shortly before, to look on and not to act. Raise DatabaseUnavailable for others then.
         """
         token = cookie_of(request.headers.get("cookie"), session_name(request.scheme))
         if token is None:
@@ -67,31 +64,34 @@ class Sessions:
             claims = self._seals.tokens.verify(token)
         except Unauthenticated:
             return None
+        if self._outage.is_slow and (known := self._known(request, claims, token)) is not None:
+            return known
         try:
             account = await self._account(claims.user_id)
         except (DatabaseUnavailable, *AWAY):
-            email = self._outage.email_of(claims.user_id, claims.version)
-            if email is None:
+            if (known := self._known(request, claims, token)) is None:
                 raise
-            return Session(claims.user_id, email, claims.version, token)
+            return known
         if account is None or account.role != "ADMIN" or account.token_version != claims.version:
             return None
         self._outage.let_in(account.id, account.token_version, account.email)
         return Session(account.id, account.email, account.token_version, token)
 
+    def _known(self, request: WebRequest, claims: Claims, token: str) -> Session | None:
+        """Who may look on without the database. Nobody acts without it."""
+        email = self._outage.email_of(claims.user_id, claims.version)
+        if email is None or request.method == "POST":
+            return None
+        return Session(claims.user_id, email, claims.version, token)
+
     async def _account(self, user_id: UUID) -> users.Account | None:
-        """Raise DatabaseUnavailable, or what AWAY has, without much ado: a statement that is merely cancelled is given seconds to stop."""
+        """Raise DatabaseUnavailable, or what AWAY has."""
         self._outage.check()
-        account, is_lost = None, True
-        with trio.move_on_after(_CHECK_S) as limit:
-            async with self._pool.connection() as conn, trio.open_nursery() as nursery:
-                nursery.start_soon(_hang_up, conn, limit.deadline)
-                with suppress(*AWAY):
-                    account, is_lost = await users.by_id(conn, user_id), False
-                nursery.cancel_scope.cancel()
-        if is_lost:
-            raise DatabaseUnavailable("The database did not answer in time.", retry_after_s=DATABASE_RETRY_S)
-        return account
+        try:
+            return await hurried(self._pool, _CHECK_S, lambda conn: users.by_id(conn, user_id))
+        except DatabaseUnavailable:
+            self._outage.asked_in_vain()
+            raise
 
     def is_current(self, session: Session) -> bool:
         """As far as the cookie's own time goes."""
@@ -126,7 +126,7 @@ class Sessions:
         """All tokens of this admin end, as by `POST /auth/logout`: here, at the API and at every other daemon."""
         async with self._pool.connection() as conn:
             await users.end_tokens(conn, visit.who.user_id)
-        self._outage.forget(visit.who.user_id)
+        self._outage.forget(visit.who.user_id, visit.who.token_version)
         self._audit.success(LOG_OUT, visit.request.request_id, user=str(visit.who.user_id))
         scheme = visit.request.scheme
         return see_other(LOGIN_PAGE, set_cookie(session_name(scheme), "", scheme, LIFETIME * 0))
@@ -168,8 +168,3 @@ class Sessions:
             headers = (*headers, ("Retry-After", str(retry_after_s)))
         told = {"csrf": self._seals.csrf(visited), "fault": fault, "email": email[:_EMAIL_CHARS]}
         return await self._pages.page("login.html", status, headers, **told)
-
-
-async def _hang_up(conn: TrioConnection, at_s: float) -> None:
-    await trio.sleep_until(at_s - _HANG_UP_S)
-    conn.drop()

@@ -54,7 +54,7 @@ class Action:
 
 @frozen
 class Table:
-    """Rows in the order in which they are shown: the worst first. Of each, the first cell names it and the second says how it is.
+    """Rows in the order in which they are shown, which `order` tells. Of each, the first cell names it and the second says how it is.
     `left_out` rows had no room.
     """
 
@@ -65,6 +65,7 @@ class Table:
     empty: str
     left_out: int = 0
     action: Action | None = None
+    order: str = "the worst first"
 
 
 @frozen

@@ -32,7 +32,7 @@ _ENDED: Final = """
     SELECT end_reason, count(*) AS sessions, sum(host_payout)::bigint AS host_payout, sum(platform_fee)::bigint AS platform_fee,
            sum(retained - refunded)::bigint AS retained, sum(client_credit + refunded)::bigint AS client_credit
       FROM (SELECT end_reason, host_payout, platform_fee, retained, refunded, client_credit FROM sessions
-             WHERE id >= %(since)s AND ended_at >= date_trunc('day', now(), 'UTC') LIMIT %(most)s) AS ended
+             WHERE id >= %(since)s AND ended_at >= date_trunc('day', now(), 'UTC') ORDER BY id DESC LIMIT %(most)s) AS ended
      GROUP BY end_reason
 """
 _PLACES: Final = """
@@ -129,7 +129,7 @@ async def live_sessions(conn: TrioConnection, limit: int) -> Sequence[LiveSessio
 
 
 async def ended_today(conn: TrioConnection, now: datetime) -> Mapping[str, Ended]:
-    """By reason."""
+    """By reason; of those made last where there are more than DAY_AT_MOST."""
     since = UUID(int=int((now - _MADE_WITHIN).timestamp() * 1000) << _TIME_SHIFT)
     rows = await conn.fetch(_ENDED, {"since": since, "most": DAY_AT_MOST}, row=Ended)
     return {row.end_reason: row for row in rows}

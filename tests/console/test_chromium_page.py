@@ -118,6 +118,23 @@ def test_a_long_table_shows_the_first_rows_and_all_when_asked_or_filtered(chromi
     chromium.do(look)
 
 
+def test_what_is_wrong_is_shown_however_far_down_it_stands(chromium: Chromium) -> None:
+    """As in a table that is in the order of time."""
+
+    def look(browser: Browser) -> None:
+        section = routers((*crowd(19), router(19, State.BAD)))
+        with shown(
+            browser, snapshot(routers=evolve(section, tables=(evolve(section.tables[0], order="the last first"),)))
+        ) as page:
+            rows = page.locator("tbody tr:visible")
+            expect(rows).to_have_count(13)
+            expect(page.locator("caption")).to_have_text("Routers, the last first")
+            page.get_by_label("Only what needs attention").check()
+            expect(rows).to_have_count(1)
+
+    chromium.do(look)
+
+
 def test_what_is_well_makes_room_when_only_faults_are_wanted(chromium: Chromium) -> None:
     def look(browser: Browser) -> None:
         well, ill = snapshot(routers=routers(crowd(20))), snapshot(routers=routers(crowd(20, bad=1)))

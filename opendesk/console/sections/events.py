@@ -9,7 +9,7 @@ from attrs import frozen
 from opendesk.console.shapes import Figure, Plot, Row, Section, State, Table
 from opendesk.console.texts import NOTHING, clock, cut, number
 from opendesk.network.events.looking import COUNT_AT_MOST, EventView
-from opendesk.network.glance import DAY_AT_MOST, EventsToday, Lanes
+from opendesk.network.glance import EventsToday, Lanes
 
 EVENTS_SHOWN: Final = 50
 
@@ -29,9 +29,9 @@ def events(facts: EventFacts, plot: Plot, now: datetime) -> Section:
     failing = 0 if lanes is None else lanes.acks_failing
     figures = (
         Figure("waiting", "Not decided yet", number(facts.waiting, most=COUNT_AT_MOST)),
-        Figure("done", "Done today (UTC)", number(today.done if today else None, most=DAY_AT_MOST)),
-        _bad("refused", "Refused today", today.refused if today else None, State.WARN),
-        _bad("failed", "Failed today", today.failed if today else None, State.BAD),
+        Figure("done", "Done today (UTC)", _up_to(today.done, is_more=today.is_more) if today else NOTHING),
+        _bad("refused", "Refused today", today.refused if today else None, today, State.WARN),
+        _bad("failed", "Failed today", today.failed if today else None, today, State.BAD),
         Figure(
             "acks",
             "ACKs waiting",
@@ -47,12 +47,18 @@ def events(facts: EventFacts, plot: Plot, now: datetime) -> Section:
         ("Event", "State", "Type", "Router", "Order", "Received", "Executed", "ACK", "Reason"),
         tuple(_event(one, now) for one in facts.last[:EVENTS_SHOWN]),
         "No event was ever received.",
+        order="the last first",
     )
     return Section("events", "Events", figures, (plot,), (table,))
 
 
-def _bad(key: str, label: str, count: int | None, state: State) -> Figure:
-    return Figure(key, label, number(count), state if count else State.OK)
+def _bad(key: str, label: str, count: int | None, today: EventsToday | None, state: State) -> Figure:
+    is_more = today is not None and today.is_more_wrong
+    return Figure(key, label, _up_to(count, is_more=is_more), state if count else State.OK)
+
+
+def _up_to(count: int | None, *, is_more: bool) -> str:
+    return number(count, most=count if is_more else None)
 
 
 def _event(one: EventView, now: datetime) -> Row:

@@ -37,6 +37,7 @@ def jobs(facts: JobFacts, plot: Plot, now: datetime) -> Section:
         "Nothing has failed for good.",
         max(0, (facts.numbers.dead if facts.numbers else 0) - len(shown)),
         _REPLAY,
+        order="the last first",
     )
     return Section("jobs", "Jobs", _figures(facts.numbers), (plot,), (table,))
 

@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 from opendesk.console.sections.kept import Kept, Made
 from opendesk.console.shapes import Figure, Plot, Row, Section, State, Table
 from opendesk.console.texts import NOTHING, clock, cut, money, number
-from opendesk.rental.glance import COUNT_AT_MOST, Ended, HostSeen, Live, LiveSession, Places
+from opendesk.rental.glance import COUNT_AT_MOST, DAY_AT_MOST, Ended, HostSeen, Live, LiveSession, Places
 
 SESSIONS_SHOWN: Final = 200
 HOSTS_SHOWN: Final = 100
@@ -59,7 +59,7 @@ def _sessions(facts: RentalFacts) -> tuple[Figure, ...]:
         Figure(
             "ended",
             "Ended today (UTC)",
-            number(over),
+            number(over, most=DAY_AT_MOST),
             State.WARN if timed_out else State.OK,
             ", ".join(f"{_words(why)} {count}" for why, count in reasons.items()),
         ),
@@ -73,10 +73,12 @@ def _money(ended: Mapping[str, Ended] | None, currency: str) -> tuple[Figure, ..
         ("retained", "Retained today"),
         ("client_credit", "Back to clients today"),
     )
-    return tuple(
-        Figure(key, label, NOTHING if ended is None else money(sum(getattr(e, key) for e in ended.values()), currency))
-        for key, label in parts
-    )
+    if ended is None:
+        return tuple(Figure(key, label, NOTHING) for key, label in parts)
+    # Not all were counted: so there is more.
+    more = "+" if sum(one.sessions for one in ended.values()) >= DAY_AT_MOST else ""
+    sums = {key: sum(getattr(one, key) for one in ended.values()) for key, _ in parts}
+    return tuple(Figure(key, label, f"{money(sums[key], currency)}{more}") for key, label in parts)
 
 
 def _places(places: Places | None) -> tuple[Figure, ...]:

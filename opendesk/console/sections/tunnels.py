@@ -16,7 +16,7 @@ from opendesk.network.wireguard.dump import Peer
 TUNNELS_SHOWN: Final = 200
 
 _STATES: Final = {"OFFLINE": State.BAD, "NEVER_CONNECTED": State.QUIET, "ONLINE": State.OK, "MISSING": State.WARN}
-_ORDER: Final = {"OFFLINE": 0, "MISSING": 1, "ONLINE": 2, "NEVER_CONNECTED": 3}
+_ORDER: Final = {State.BAD: 0, State.WARN: 1, State.OK: 2, State.QUIET: 3}
 
 
 @frozen
@@ -26,27 +26,46 @@ class _Tunnel:
     status: str
     age_s: float | None
 
+    @property
+    def state(self) -> State:
+        """The worse of how its tunnel is and whether it has a fault."""
+        states = [_STATES[self.status], *([State.WARN] if self.device.fault else [])]
+        return min(states, key=lambda state: _ORDER[state])
+
 
 def tunnels(seen: Glance | None) -> Section:
     if seen is None:
         return _section((), 0, State.QUIET, "off: WG_INTERFACE isn't set")
     if seen.interface is None:
-        return _section((), len(seen.devices), State.BAD, "the interface can't be read")
+        faulty = sum(device.fault is not None for device in seen.devices.values())
+        return _section((), len(seen.devices), State.BAD, "the interface can't be read", faulty=faulty)
     found = list(_found(seen))
-    shown = heapq.nsmallest(TUNNELS_SHOWN, found, key=lambda one: (_ORDER[one.status], one.device.id))
+    shown = heapq.nsmallest(TUNNELS_SHOWN, found, key=lambda one: (_ORDER[one.state], one.device.id))
     online = sum(one.status == "ONLINE" for one in found)
     offline = sum(one.status == "OFFLINE" for one in found)
+    faulty = sum(one.device.fault is not None for one in found)
     rows = tuple(map(_row, shown))
     note = f"of {number(len(found))} devices"
-    return _section(rows, len(found), State.WARN if offline else State.OK, note, online=online, offline=offline)
+    state = State.WARN if offline else State.OK
+    return _section(rows, len(found), state, note, online=online, offline=offline, faulty=faulty)
 
 
 def _section(
-    rows: tuple[Row, ...], total: int, state: State, note: str, *, online: int | None = None, offline: int | None = None
+    rows: tuple[Row, ...],
+    total: int,
+    state: State,
+    note: str,
+    *,
+    online: int | None = None,
+    offline: int | None = None,
+    faulty: int | None = None,
 ) -> Section:
     figures = (
         Figure("online", "Tunnels online", number(online), state, note),
         Figure("offline", "Silent", number(offline), State.BAD if offline else State.QUIET if total == 0 else State.OK),
+        Figure(
+            "faulty", "With a fault", number(faulty), State.WARN if faulty else State.QUIET if total == 0 else State.OK
+        ),
     )
     table = Table(
         "tunnels",
@@ -80,7 +99,7 @@ def _row(one: _Tunnel) -> Row:
         size(peer.tx if peer else None),
         cut(device.fault or ""),
     )
-    return Row(device.id, cells, State.WARN if device.fault else _STATES[one.status])
+    return Row(device.id, cells, one.state)
 
 
 def _word(one: _Tunnel) -> str:
