@@ -1,4 +1,4 @@
-"""The books are proven once a day while the daemon serves, so that a fault is heard of before somebody asks for a payout."""
+"""The books are proven once a day by each daemon that serves, so that a fault is heard of before somebody asks for a payout."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -22,7 +22,7 @@ PROOF_AT_MOST_S: Final = 6 * 3600.0
 # For a database that is away.
 RETRY_S: Final = 60.0
 
-# One daemon of a database does it; the others know nothing of it, and say nothing. It is held by the connection.
+# One at a time: it reads everything. Each daemon's metrics are of its own proof, so who finds another at it comes again. Held by the connection.
 _TAKE_TURN: Final = "SELECT pg_try_advisory_lock(hashtextextended('opendesk.proving', 0))"
 
 

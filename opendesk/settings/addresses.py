@@ -18,6 +18,8 @@ _HOST_NAME: Final = re.compile(
     r"(?=.{1,253}\Z)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)*[A-Za-z_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 )
 
+_IPV4_LIKE: Final = re.compile(r"[0-9]+(?:\.[0-9]+){3}")
+
 
 def _network(text: str) -> Network:
     try:
@@ -62,7 +64,26 @@ def split_url(text: str) -> SplitResult:
         raise ValueError("has no host")
     if "@" in url.netloc:
         raise ValueError("has a user name or password in it")
+    if "[" in url.netloc or _IPV4_LIKE.fullmatch(url.hostname):
+        _must_be_address(url.hostname)
+    else:
+        must_be_askable(url.hostname)
     return url
+
+
+def _must_be_address(text: str) -> None:
+    try:
+        ip_address(text)
+    except ValueError:
+        raise ValueError("has a host that is not an address") from None
+
+
+def must_be_askable(name: str) -> None:
+    """Of a host name that can't be put into a question to a name server, only the asking tells, and by no OSError."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        raise ValueError("has a host name with nothing between two dots, or more than 63 characters") from None
 
 
 def _http_url(text: str) -> str:

@@ -10,6 +10,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
+from opendesk.settings.addresses import must_be_askable
 from opendesk.settings.secret import MASK, Secret
 from opendesk.settings.values import Kind
 
@@ -73,6 +74,7 @@ def _value_faults(given: dict[str, str]) -> Iterator[str]:
     if given and not given.get("dbname"):
         yield "names no database"
     yield from _port_faults(given)
+    yield from _host_faults(given)
     for name in _NUMBERS:
         if name in given and not _WHOLE.fullmatch(given[name]):
             yield f"has a {name} that is not a whole number"
@@ -88,6 +90,16 @@ def _port_faults(given: dict[str, str]) -> Iterator[str]:
     hosts = given.get("hostaddr", given.get("host", "")).split(",")
     if len(ports) not in {1, len(hosts)}:
         yield "has more or fewer ports than hosts"
+
+
+def _host_faults(given: dict[str, str]) -> Iterator[str]:
+    """Folders of sockets, and abstract ones, are no names."""
+    for host in given.get("host", "").split(","):
+        if not host.startswith(("/", "@")):
+            try:
+                must_be_askable(host)
+            except ValueError as error:
+                yield str(error)
 
 
 def _shown_database(secret: Secret[str]) -> str:

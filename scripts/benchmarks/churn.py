@@ -50,10 +50,12 @@ async def measure(size: Size) -> Report:
 
 async def _run(world: Churn, size: Size) -> Run:
     much, warm_up = hour(size), max(1, round(size.hours * WARM_UP))
+    await world.census()  # it takes memory itself: no sample is of before the first
     seconds = [await world.hour(much) for _ in range(warm_up)]
     await trio.sleep(size.seconds(_QUIET_S))
-    before = await world.census()
+    # The sample first, here as at the end: a census has garbage collected.
     samples = [world.held()]
+    before = await world.census()
     for _ in range(size.hours - warm_up):
         seconds.append(await world.hour(much))
         await trio.sleep(size.seconds(_QUIET_S))

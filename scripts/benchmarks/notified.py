@@ -30,6 +30,14 @@ class Notified:
                 await self._news.wait()
         return found[0]
 
+    async def silence(self, line: str, *, for_s: float, within_s: float) -> float:
+        """When no line that begins so had come for so long. Raise trio.TooSlowError."""
+        begun_s = trio.current_time()
+        with trio.fail_after(within_s):
+            while (over_s := (self.last(line) or begun_s) + for_s) > trio.current_time():  # noqa: ASYNC110  # nothing tells of what doesn't come
+                await trio.sleep_until(over_s)
+            return trio.current_time()
+
     def last(self, line: str) -> float | None:
         """When such a line came last."""
         return max(self._times(line, 0.0), default=None)
@@ -39,10 +47,12 @@ class Notified:
 
     async def listen(self, sock: trio.socket.SocketType) -> None:
         while True:
-            lines = (await sock.recv(_MESSAGE_BYTES)).decode().splitlines()
-            self._told.extend((trio.current_time(), line) for line in lines)
-            self._news.set()
-            self._news = trio.Event()
+            self.hear((await sock.recv(_MESSAGE_BYTES)).decode())
+
+    def hear(self, text: str) -> None:
+        self._told.extend((trio.current_time(), line) for line in text.splitlines())
+        self._news.set()
+        self._news = trio.Event()
 
 
 @asynccontextmanager

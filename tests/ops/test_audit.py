@@ -49,7 +49,7 @@ def test_no_log_level_leaves_a_line_out(level: str) -> None:
     finally:
         logs.close()
     told = [json.loads(line)["event"] for line in stream.getvalue().splitlines()]
-    assert told == ["audit", "something.else"] if level in {"debug", "info"} else ["audit"]
+    assert told == (["audit", "something.else"] if level in {"debug", "info"} else ["audit"])
 
 
 def test_secrets_do_not_reach_the_log() -> None:

@@ -217,6 +217,36 @@ def test_a_file_system_without_links_takes_backups_too(tmp_path: Path, monkeypat
         (tmp_path / "other.tar").touch()
 
 
+@pytest.mark.parametrize("still_removing", [False, True], ids=["it is gone", "it is being removed"])
+def test_a_part_that_another_backup_removes_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, still_removing: bool
+) -> None:
+    lock = fcntl.flock
+    took: list[object] = []
+
+    def late(file: io.FileIO, how: int) -> None:
+        if not took:
+            took.append(file)
+            (part,) = tmp_path.iterdir()
+            other = part.open("r+b")
+            lock(other, fcntl.LOCK_EX)
+            part.unlink()
+            if still_removing:
+                took.append(other)
+            else:
+                other.close()
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    target = tmp_path / "new.tar"
+    with places.new_file(target) as (file, _part):
+        file.write(b"whole")
+    assert [(path, path.read_bytes()) for path in tmp_path.iterdir()] == [(target, b"whole")]
+    for other in took[1:]:
+        assert isinstance(other, io.BufferedRandom)
+        other.close()
+
+
 def test_a_part_that_is_about_to_get_its_name_is_still_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another backup's beginning would remove it otherwise."""
     link = Path.hardlink_to

@@ -7,6 +7,8 @@ from threading import Thread
 
 from attrs import asdict
 import pytest
+import trio
+from trio.testing import MockClock
 
 from scripts.benchmarks.churn import grown
 from scripts.benchmarks.churn_acts import Caller, Refused, Town
@@ -14,6 +16,7 @@ from scripts.benchmarks.churn_hour import HOUR, Hour, hour
 from scripts.benchmarks.churn_load import Crowd
 from scripts.benchmarks.churn_memory import rollup, slope, spread
 from scripts.benchmarks.noticing import STALLED_BAR_S, UNIT, watchdog_s
+from scripts.benchmarks.notified import Notified
 from scripts.benchmarks.sizes import FULL, QUICK
 
 ROLLUP = """\
@@ -105,6 +108,23 @@ def test_an_hour_with_too_much_refused_is_a_fault_and_its_acts_are_counted() -> 
 
 def test_the_unit_s_watchdog_leaves_a_stalled_loop_no_longer_than_the_bar() -> None:
     assert 0 < watchdog_s(UNIT.read_text()) <= STALLED_BAR_S
+
+
+async def test_a_silence_is_told_when_nothing_has_come_for_so_long(autojump_clock: MockClock) -> None:
+    async def live() -> None:
+        for _ in range(3):
+            manager.hear("WATCHDOG=1")
+            await trio.sleep(5)
+
+    manager, begun_s = Notified("none"), trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(live)
+        await trio.sleep(1)
+        manager.hear("STATUS=well")
+        assert await manager.silence("WATCHDOG=1", for_s=15, within_s=60) - begun_s == pytest.approx(25)
+        manager.hear("WATCHDOG=1")
+        with pytest.raises(trio.TooSlowError):
+            await manager.silence("WATCHDOG=1", for_s=15, within_s=10)
 
 
 def test_a_unit_without_a_watchdog_is_said() -> None:

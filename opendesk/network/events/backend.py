@@ -102,7 +102,7 @@ class BackendClient:
                 response, body = await self._send(request, MAX_BODY)
         except trio.TooSlowError:
             raise NotFetched("failed", f"the backend took more than {self._fetch_s:g} s") from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, UnicodeError) as error:
             raise NotFetched("failed", _root_of(error)) from error
         return self._checked(response, body)
 
@@ -116,7 +116,7 @@ class BackendClient:
                 response, _ = await self._send(request, MAX_ANSWER)
         except trio.TooSlowError:
             raise NotTaken(f"the backend took more than {self._ack_s:g} s") from None
-        except httpx.TransportError as error:
+        except (httpx.TransportError, UnicodeError) as error:
             raise NotTaken(_root_of(error)) from error
         if not response.is_success:
             raise NotTaken(f"the backend answered {response.status_code}", response.status_code)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -15,6 +16,8 @@ from opendesk.postgres.errors import BackupFailed
 USUAL: Final = Path("/var/backups/opendesk")
 _NAME: Final = re.compile(r"opendesk_\d{8}_\d{6}\.tar")
 _PART: Final = ".opendesk-part"
+# Each is lost only to a backup that begins in that very moment.
+_TRIES: Final = 10
 
 
 def usual_folder() -> Path:
@@ -51,13 +54,11 @@ def new_file(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
     _must_be_free(target)
     _remove_parts(target.parent)
     try:
-        descriptor, name = tempfile.mkstemp(prefix=".", suffix=_PART, dir=target.parent)
+        file, part = _locked_part(target.parent)
     except OSError as error:
         raise BackupFailed(f"{target} can't be written: {error.strerror}") from error
-    part = Path(name)
     try:
-        with os.fdopen(descriptor, "w+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until it is closed, or we are killed
+        with file:
             yield file, part
             file.flush()
             _name(part, target)  # while it is locked, or another backup would take it for a dead one's
@@ -66,6 +67,25 @@ def new_file(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
         raise BackupFailed(f"{target} can't be written: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _locked_part(folder: Path) -> tuple[BinaryIO, Path]:
+    """Locked until it is closed, or we are killed. Before that another backup may take it for a dead one's, and then it is made anew."""
+    for _ in range(_TRIES):
+        descriptor, name = tempfile.mkstemp(prefix=".", suffix=_PART, dir=folder)
+        file = os.fdopen(descriptor, "w+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(descriptor).st_nlink:
+                return file, Path(name)
+        except BlockingIOError:  # it is being removed
+            pass
+        except OSError:
+            file.close()
+            Path(name).unlink(missing_ok=True)
+            raise
+        file.close()
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
 
 def _name(part: Path, target: Path) -> None:

@@ -149,6 +149,17 @@ async def test_a_backend_that_is_not_there_fails_the_fetch_and_the_ack() -> None
     await client.aclose()
 
 
+async def test_a_name_that_no_name_server_can_be_asked_for_fails_the_fetch_and_the_ack() -> None:
+    """Settings refuse it; a resolver has limits of its own."""
+    url = httpx.URL("http://exa..mple/")
+    client = BackendClient(url, url)
+    with pytest.raises(NotFetched, match="label"):
+        await client.fetch()
+    with pytest.raises(NotTaken, match="label"):
+        await client.acknowledge(ACK)
+    await client.aclose()
+
+
 async def test_who_closes_waits_for_what_is_under_way_and_nothing_new_begins() -> None:
     backend = EventBackend(every_ack=Fault.SILENT)
     async with client_of(backend, secrets=(), short=True) as client, trio.open_nursery() as nursery:
