@@ -44,7 +44,7 @@ FIGURES: Final = {
     "start": "65",
 }
 # Made by whoever follows a page, not by us: the operator's drop-ins and hook, the instance's file, the unit in tunnels.md.
-MADE_BY_READERS: Final = {"program.conf", "opendesk-tunnel.service"}
+MADE_BY_READERS: Final = {"opendesk-tunnel.service"}
 MADE_PATHS: Final = (
     "/etc/opendesk/tls",
     "/etc/letsencrypt/",

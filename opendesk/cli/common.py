@@ -75,17 +75,18 @@ def asked_password() -> str:
 
 
 def load_settings(context: click.Context) -> Settings:
-    """The settings, and on standard error what is doubtful about them; or every fault and exit code 2."""
-    settings = read_settings(context)
+    """The settings of a command that doesn't serve, and on standard error what is doubtful about them; or every fault and exit code 2."""
+    settings = read_settings(context, to_serve=False)
     for warning in settings.warnings:
         say(f"warning: {warning}", err=True)
     return settings
 
 
-def read_settings(context: click.Context) -> Settings:
+def read_settings(context: click.Context, *, to_serve: bool) -> Settings:
     """The same for whoever tells the warnings in another way."""
+    root = context.find_root()
     try:
-        return load(context.find_root().obj, env_file=context.find_root().params.get("env_file"))
+        return load(root.obj, env_file=root.params.get("env_file"), to_serve=to_serve)
     except SettingsError as error:
         if wants_json():
             click.echo(json.dumps(told("SETTINGS", "the settings are faulty", faults=list(error.faults))), err=True)

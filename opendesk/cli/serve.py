@@ -48,7 +48,7 @@ def serve(context: click.Context, *, as_json: bool) -> None:
     Without DATABASE_URL it brings its own PostgreSQL, in OPENDESK_DATA_DIR. With --json it says where it listens as one line of JSON, when it is
     ready; what its log looks like is LOG_FORMAT's to say.
     """
-    settings = read_settings(context)
+    settings = read_settings(context, to_serve=True)
     logs = logging.configure(settings.log_level, settings.log_format)
     for warning in settings.warnings:
         log.warning("settings.doubtful", what=warning)

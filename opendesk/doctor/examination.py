@@ -10,12 +10,12 @@ from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 from attrs import evolve, frozen
-import psycopg
 import trio
 
 from opendesk import database as databases
 from opendesk.doctor.finding import Finding, bad, skipped
 from opendesk.doctor.judging import (
+    beside,
     certificate,
     clock,
     daemon,
@@ -110,7 +110,7 @@ async def _bounded(look: Look) -> list[Finding]:
         ]
     except NoDatabase as error:
         return [skipped(f"{look.topic}.look", f"without the database: {error}", _NO_DATABASE)]
-    except (psycopg.Error, OSError) as error:
+    except Exception as error:  # noqa: BLE001  # what nobody thought of is a finding, too, and the others' stay
         return [bad(f"{look.topic}.look", f"it can't be looked at: {_line(error)}", "mend that, and look again")]
 
 
@@ -149,7 +149,8 @@ async def _connection(patient: Patient) -> AsyncIterator[TrioConnection]:
 
 
 async def _settings(patient: Patient) -> Iterable[Finding]:
-    return settings.judge(patient.settings, patient.unknown)
+    found = units.listens(await units.units(), patient.settings.listen_address, patient.daemon_pid)
+    return settings.judge(patient.settings, patient.unknown, found)
 
 
 async def _secrets(patient: Patient, env_file: Path | None) -> Iterable[Finding]:
@@ -197,7 +198,7 @@ def _folder(found: Settings) -> database.DataFolder:
 
 async def _unit(patient: Patient) -> Iterable[Finding]:
     del patient  # asked of every look; a unit is the machine's
-    return daemon.judge_units(await units.units())
+    return [*daemon.judge_units(await units.units()), *beside.judge(await units.units_beside())]
 
 
 async def _daemon(patient: Patient) -> Iterable[Finding]:
@@ -291,4 +292,6 @@ async def _in_thread(work_: Callable[..., T], *arguments: object) -> T:
 
 
 def _line(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(_line(each) for each in error.exceptions)
     return "; ".join(line.strip() for line in str(error).splitlines() if line.strip()) or repr(error)

@@ -5,6 +5,8 @@
 REVOKE ALL ON ALL TABLES IN SCHEMA opendesk FROM :"role";
 GRANT USAGE ON SCHEMA opendesk TO :"role";
 GRANT SELECT ON opendesk.migrations TO :"role";
+-- Only read, by `opendesk backup`.
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA opendesk TO :"role";
 
 -- Written once. Balances are changed by a trigger with its owner's rights, and by nobody else.
 GRANT SELECT, INSERT ON opendesk.accounts, opendesk.transfers, opendesk.entries, opendesk.secrets, opendesk.books TO :"role";

@@ -29,22 +29,27 @@ class SettingsError(Exception):
         self.warnings = warnings
 
 
-def load(environ: Mapping[str, str], *, env_file: Path | None = None) -> Settings:
-    """Read all settings. Raises `SettingsError` with every fault there is."""
-    settings, faults = load_with_faults(environ, env_file=env_file)
+def load(environ: Mapping[str, str], *, env_file: Path | None = None, to_serve: bool = True) -> Settings:
+    """Read all settings. Raises `SettingsError` with every fault there is.
+
+    What doesn't go together is a fault for who serves with it. Other commands aren't given every secret, and need none of that.
+    """
+    settings, faults = load_with_faults(environ, env_file=env_file, to_serve=to_serve)
     if faults:
         raise SettingsError(faults, settings.warnings)
     return settings
 
 
-def load_with_faults(environ: Mapping[str, str], *, env_file: Path | None = None) -> tuple[Settings, tuple[str, ...]]:
+def load_with_faults(
+    environ: Mapping[str, str], *, env_file: Path | None = None, to_serve: bool = True
+) -> tuple[Settings, tuple[str, ...]]:
     """The same for who looks at what is wrong: a faulty setting has its default, and nobody serves with that."""
     found = gather(environ, env_file, names=[declared.name for declared in DECLARED], secrets=SECRET_NAMES)
     values, faulty = _parsed(found)
     settings = Settings(**values, sources={name: given.source for name, given in found.given.items()})
     settings, data_dir_fault = _with_data_dir(settings, environ)
     settings = _followed(settings)
-    between = [text for names, text in _faults_between(settings) if faulty.isdisjoint(names)]
+    between = [text for names, text in _faults_between(settings) if to_serve and faulty.isdisjoint(names)]
     warnings = (*found.warnings, *_doubts(settings))
     return evolve(settings, warnings=warnings), (*found.faults, *data_dir_fault, *between)
 

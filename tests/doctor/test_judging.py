@@ -10,6 +10,7 @@ import pytest
 
 from opendesk.doctor.finding import STATES, Finding, bad, ok, worst
 from opendesk.doctor.judging import (
+    beside,
     certificate,
     clock,
     daemon,
@@ -97,6 +98,27 @@ def test_the_worst_counts() -> None:
 )
 def test_settings_that_do_not_go_together_are_found(given_: dict[str, Any], expected: dict[str, str]) -> None:
     assert states(settings.judge(evolve(Settings(), **given_))) == expected
+
+
+@pytest.mark.parametrize(
+    ("listens", "given_", "expected"),
+    [
+        (["127.0.0.1:3333"], {"bind": "0.0.0.0"}, {"settings.trusted_proxies"}),
+        (["127.0.0.1:3333"], {"trusted_proxies": (ip_network("127.0.0.1"),)}, {"settings.consistent"}),
+        (["unix:/run/x"], {}, {"settings.consistent"}),
+        (["[::1]:3333", "[::]:443"], {}, {"settings.plain_http", "settings.strict_security"}),
+        (["[::]:443"], {"tls_cert": "/c.pem"}, {"settings.strict_security"}),
+        (["[::]:443"], {"tls_cert": "/c.pem", "relay_strict_security": True}, {"settings.consistent"}),
+        (["127.0.0.1:3333"], {"tls_cert": "/c.pem"}, {"settings.consistent"}),
+        ([], {"tls_cert": "/c.pem"}, {"settings.consistent"}),
+    ],
+    ids=[
+        "bind is not asked", "a proxy", "a path", "open", "open with tls", "open and strict", "tls within", "no socket, tls",
+    ],
+)  # fmt: skip
+def test_how_open_it_is_its_sockets_tell(listens: list[str], given_: dict[str, Any], expected: set[str]) -> None:
+    judged = evolve(Settings(), public_url="https://desk.example.org", **given_)
+    assert set(states(settings.judge(judged, (), listens))) == expected
 
 
 def test_faulty_settings_are_each_a_finding() -> None:
@@ -283,6 +305,27 @@ def test_daemons_of_one_database_are_judged_each_and_the_single_one_is_to_be_off
     assert states(daemon.judge_units(units[:1])) == {"unit.state": "bad", "unit.enabled": "warn"}
 
 
+@pytest.mark.parametrize(
+    ("name", "properties", "expected"),
+    [
+        (beside.TIMER, {"ActiveState": "active"}, {"unit.backup_timer": "ok"}),
+        (beside.TIMER, {"ActiveState": "inactive"}, {"unit.backup_timer": "warn"}),
+        (beside.TIMER, {"ActiveState": "active", "UnitFileState": "disabled"}, {"unit.backup_timer": "warn"}),
+        (beside.TIMER, {"LoadState": "not-found", "ActiveState": "inactive"}, {}),
+        (beside.BACKUP, {"ActiveState": "failed", "Result": "exit-code"}, {"unit.backup": "bad"}),
+        (beside.BACKUP, {"ActiveState": "inactive"}, {}),
+        (beside.TUNNEL, {"ActiveState": "failed", "Result": "exit-code"}, {"unit.tunnel": "bad"}),
+        ("opendesk.socket", {"ActiveState": "failed", "Result": "resources"}, {"unit.socket": "bad"}),
+        ("opendesk.socket", {"ActiveState": "active"}, {}),
+    ],
+    ids=[
+        "timer", "timer stopped", "timer off", "no timer", "backup failed", "backup", "tunnel failed", "port taken", "socket",
+    ],
+)  # fmt: skip
+def test_units_beside_the_daemon_are_judged(name: str, properties: dict[str, str], expected: dict[str, str]) -> None:
+    assert states(beside.judge([daemon.Unit(name=name, properties={**RUNS, **properties})])) == expected
+
+
 CERTIFICATE: Final = certificate.Certificate(path="/c.pem", names=("desk.example.org",), days_left=60.0, chain=2)
 
 
@@ -418,6 +461,11 @@ def test_room_on_disks_is_judged(free: int, size: int, inodes: float, expected: 
 )
 def test_a_backup_grows_old(change: dict[str, Any], expected: str) -> None:
     assert states(disk.judge_backups(disk.Backups(path="/b", **change))) == {"disk.backup": expected}
+
+
+def test_a_folder_that_keeps_the_nightly_backup_out_is_bad() -> None:
+    found = states(disk.judge_backups(disk.Backups(path="/b", newest_s=60.0, refused="opendesk")))
+    assert found == {"disk.backup_folder": "bad", "disk.backup": "ok"}
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 """How facts are come by: from real files, a real database, routers and a backend that are simulated on real sockets."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 import json
 import os
 from pathlib import Path
+import pwd
 from typing import Any, Final
 
 from attrs import evolve
@@ -107,6 +109,18 @@ def test_the_newest_backup_is_found_and_no_half_one(tmp_path: Path) -> None:
     assert round((system.backups(tmp_path).newest_s or 0) / 1000) == 5
 
 
+def test_whether_the_nightly_backup_may_write_its_folder_is_told_whoever_looks(tmp_path: Path) -> None:
+    me, other = pwd.getpwuid(os.getuid()).pw_name, "nobody"
+    folder = tmp_path / "backups"
+    assert system.backups(folder, other).refused is None  # not there
+    folder.mkdir(mode=0o700)
+    assert system.backups(folder, me).refused is None
+    assert system.backups(folder, other).refused == other
+    assert system.backups(folder, "no-such-user").refused is None
+    folder.chmod(0o777)
+    assert system.backups(folder, other).refused is None
+
+
 def test_a_disk_is_found_for_a_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     found = system.disks(evolve(Settings(), opendesk_data_dir=tmp_path / "a" / "b"))[0]
     assert (found.what, found.path, 0 < found.free <= found.size) == ("data", str(tmp_path), True)
@@ -151,6 +165,11 @@ async def test_a_backend_is_asked_for_nothing_but_its_clock() -> None:
         found = await callers.backend(url + EVENTS_PATH)
     assert found.fault is None
     assert "127.0.0.1:1" in str((await callers.backend("http://127.0.0.1:1/events")).fault)
+
+
+@pytest.mark.parametrize("url", ["http://exa..mple/events", "http://[v1.a]/events"])
+async def test_a_backend_that_no_name_leads_to_is_told(url: str) -> None:
+    assert (await callers.backend(url)).fault
 
 
 @pytest.mark.parametrize(
@@ -208,18 +227,23 @@ async def test_one_that_hangs_or_fails_is_a_finding_and_keeps_nobody(autojump_cl
     async def failing() -> Sequence[Finding]:
         raise OSError("no disk")
 
+    async def surprised() -> Sequence[Finding]:
+        raise ExceptionGroup("", [ValueError("nobody thought"), ExceptionGroup("", [UnicodeError("of it")])])
+
     told: list[str] = []
     looks = [
         Look(topic="hanging", find=trio.sleep_forever),
-        *(Look(topic=find.__name__, find=find) for find in (failing, without, well)),
+        *(Look(topic=find.__name__, find=find) for find in (failing, surprised, without, well)),
     ]
     found = await examination.run(looks, Told(ended=told.append))
     assert [(one.check, one.state) for one in found] == [
         ("hanging.look", "bad"),
         ("failing.look", "bad"),
+        ("surprised.look", "bad"),
         ("without.look", "skipped"),
         ("a.b", "ok"),
     ]
+    assert found[2].what == "it can't be looked at: nobody thought; of it"
     assert told[-1] == "hanging"
 
 
@@ -318,6 +342,25 @@ def test_without_a_unit_of_its_own_a_daemon_is_called_where_the_settings_say() -
 def test_nobody_is_called_whom_systemd_would_start_for_it() -> None:
     found = [evolve(units.parsed(SHOWN)[0], listens=("[::]:443",))]
     assert units.targets(found, "0.0.0.0:443", None) == []
+    assert units.listens(found, "0.0.0.0:443", None) == ["[::]:443"]
+
+
+def test_where_it_listens_systemd_tells_of_daemons_of_its_own() -> None:
+    found = units.parsed(SHOWN)
+    assert units.listens(found, "127.0.0.1:9", None)[0] == "127.0.0.1:3333"
+    assert units.listens(found, "127.0.0.1:9", 77) == []
+    assert units.listens([], "127.0.0.1:9", None) == []
+
+
+def test_units_that_nobody_calls_are_read_each() -> None:
+    found = units.parsed_each(
+        "Id=opendesk-backup.timer\nActiveState=active\n\nId=opendesk.socket\nActiveState=failed\n"
+    )
+    assert [(unit.name, unit.is_started) for unit in found] == [
+        ("opendesk-backup.timer", True),
+        ("opendesk.socket", False),
+    ]
+    assert units.parsed_each("") == []
 
 
 async def test_only_a_daemon_of_ours_is_taken_for_one(nursery: trio.Nursery) -> None:
@@ -330,6 +373,21 @@ async def test_only_a_daemon_of_ours_is_taken_for_one(nursery: trio.Nursery) -> 
     await nursery.start(trio.serve_listeners, stranger, [listener])
     address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
     found = await callers.daemon(address, has_tls=False)
+    assert (found.is_ours, found.fault) == (False, None)
+
+
+async def test_a_stranger_who_never_ends_his_answer_is_not_listened_to(nursery: trio.Nursery) -> None:
+    async def stranger(stream: trio.SocketStream) -> None:
+        await stream.receive_some(65_536)
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nX-Request-Id: any\r\n\r\n")
+            while True:
+                await stream.send_all(b"x" * 4096)
+
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    await nursery.start(trio.serve_listeners, stranger, [listener])
+    with trio.fail_after(examination.LOOK_S):
+        found = await callers.daemon(f"127.0.0.1:{listener.socket.getsockname()[1]}", has_tls=False)
     assert (found.is_ours, found.fault) == (False, None)
 
 

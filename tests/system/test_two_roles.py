@@ -68,6 +68,8 @@ async def test_a_day_is_served_with_data_rights_only(
         assert found["endReason"] in {"NEVER_STARTED", "HOST_TIMEOUT"}
     for command in (["ledger", "verify"], ["migrate", "--check"], ["admin", "ban", people.host.email]):
         assert (await opendesk(*command, data_dir=folder, DATABASE_URL=url_of(limited))).code == 0
+    backup = await opendesk("backup", str(folder / "day.tar"), data_dir=folder, DATABASE_URL=url_of(limited))
+    assert (backup.code, backup.err) == (0, "")
     assert await daemon.stop() == 0
 
 
@@ -83,6 +85,7 @@ FORBIDDEN = (
     "CREATE TABLE opendesk.more (id int)",
     "UPDATE migrations SET name = 'x'",
     "UPDATE secrets SET value = ''",
+    "SELECT setval(pg_get_serial_sequence('opendesk.jobs', 'seq'), 1)",
     # The trigger's function has its owner's rights: on a table of one's own it would post what are no entries.
     """CREATE TEMP TABLE mine (transfer_id uuid, account_id bigint, amount bigint);
        CREATE TRIGGER post AFTER INSERT ON mine REFERENCING NEW TABLE AS posted

@@ -43,7 +43,7 @@ def judge(found: Daemon) -> Iterator[Finding]:
         yield bad(
             "daemon.answers",
             f"what answers at {found.address} isn't OpenDesk",
-            "`ss -ltnp` tells whose it is: stop that, or give OpenDesk another PORT; then systemctl restart opendesk",
+            "`ss -ltnp` tells whose it is: stop that, or give OpenDesk another port (`systemctl edit opendesk.socket`; PORT without systemd)",
         )
         return
     yield ok("daemon.answers", f"it answers at {found.address}")

@@ -33,11 +33,12 @@ class Disk:
 
 @frozen(kw_only=True)
 class Backups:
-    """`newest_s` is the age of the last one; None where there is none. `fault` is why nobody knows."""
+    """`newest_s` is the age of the last one; None where there is none. `fault` is why nobody knows, `refused` whom the folder doesn't let write."""
 
     path: str
     newest_s: float | None = None
     fault: str | None = None
+    refused: str | None = None
 
 
 def judge(disks: Sequence[Disk]) -> Iterator[Finding]:
@@ -59,6 +60,12 @@ def judge(disks: Sequence[Disk]) -> Iterator[Finding]:
 
 
 def judge_backups(found: Backups) -> Iterator[Finding]:
+    if found.refused is not None:
+        yield bad(
+            "disk.backup_folder",
+            f"user {found.refused}, who backs up every night, can't write into {found.path}",
+            f"chown {found.refused}: {found.path} && chmod 700 {found.path}",
+        )
     do = "`opendesk backup`, and opendesk-backup.timer for every night (docs/database.md)"
     if found.fault is not None:
         yield skipped("disk.backup", f"{found.path} can't be looked into: {found.fault}", "look as root")

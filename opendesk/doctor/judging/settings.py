@@ -30,9 +30,9 @@ def faulty(faults: Sequence[str]) -> frozenset[str]:
     return frozenset(names) if set() in told else frozenset().union(*told)
 
 
-def judge(settings: Settings, unknown: Collection[str] = ()) -> Iterator[Finding]:
-    """Nothing is said of `unknown` ones: they have their defaults here, which nobody meant."""
-    all_ = [*_doubts(settings), *_public(settings), *_open(settings), *_backend(settings), *_tunnels(settings)]
+def judge(settings: Settings, unknown: Collection[str] = (), listens: Sequence[str] = ()) -> Iterator[Finding]:
+    """Nothing is said of `unknown` ones: they have their defaults here, which nobody meant. `listens` is where systemd has it called instead of BIND."""
+    all_ = [*_doubts(settings), *_public(settings, listens), *_open(settings), *_backend(settings), *_tunnels(settings)]
     found = [finding for finding in all_ if not _is_about(finding, unknown)]
     yield from found
     if not found and not unknown:
@@ -43,13 +43,12 @@ def _is_about(finding: Finding, names: Collection[str]) -> bool:
     return any(re.search(rf"\b{name}\b", f"{finding.what} {finding.do}") for name in names)
 
 
-def is_public(settings: Settings) -> bool:
-    """Whether others than this machine reach it without a proxy."""
-    bind = settings.bind
-    if bind.startswith("unix:") or bind == "localhost":
+def is_public(host: str) -> bool:
+    """Whether others than this machine reach it there without a proxy."""
+    if host.startswith("unix:") or host == "localhost":
         return False
     try:
-        return not ip_address(bind).is_loopback
+        return not ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return True
 
@@ -67,9 +66,17 @@ def _doubts(settings: Settings) -> Iterator[Finding]:
         yield warn("settings.log_level", "LOG_LEVEL is debug: the log grows fast", "set LOG_LEVEL=info")
 
 
-def _public(settings: Settings) -> Iterator[Finding]:
-    if not is_public(settings):
-        if settings.public_url is not None and not settings.trusted_proxies and not settings.bind.startswith("unix:"):
+def _host(address: str) -> str:
+    return address if address.startswith("unix:") else address.rpartition(":")[0]
+
+
+def _public(settings: Settings, listens: Sequence[str]) -> Iterator[Finding]:
+    places = {f"{address} (systemd's socket)": _host(address) for address in listens}
+    places = places or {f"BIND={settings.bind}": settings.bind}
+    where = next((place for place, host in places.items() if is_public(host)), None)
+    if where is None:
+        is_proxied = settings.tls_cert is None and any(not host.startswith("unix:") for host in places.values())
+        if is_proxied and settings.public_url is not None and not settings.trusted_proxies:
             yield warn(
                 "settings.trusted_proxies",
                 "it listens to this machine only and TRUSTED_PROXIES is empty: behind a proxy all callers count as one address",
@@ -79,13 +86,13 @@ def _public(settings: Settings) -> Iterator[Finding]:
     if settings.tls_cert is None:
         yield warn(
             "settings.plain_http",
-            f"BIND={settings.bind} is open to others, without TLS: passwords and tokens can be read on the way",
-            "set TLS_CERT and TLS_KEY, or BIND=127.0.0.1 and a proxy with TLS before it",
+            f"{where} is open to others, without TLS: passwords and tokens can be read on the way",
+            "set TLS_CERT and TLS_KEY, or listen at 127.0.0.1 (BIND, or ListenStream= of opendesk.socket) behind a proxy with TLS",
         )
     if not settings.relay_strict_security:
         yield warn(
             "settings.strict_security",
-            f"BIND={settings.bind} is open to others, and RELAY_STRICT_SECURITY is off",
+            f"{where} is open to others, and RELAY_STRICT_SECURITY is off",
             "set RELAY_STRICT_SECURITY=1, which refuses short secrets and signatures that can be replayed",
         )
     if settings.public_url is None:

@@ -2,12 +2,14 @@
 
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+import json
 import ssl
 import time
 from typing import Final
 
 from attrs import evolve, frozen
 import httpx
+import trio
 
 from opendesk.doctor.judging.daemon import Daemon
 
@@ -16,6 +18,8 @@ _DAEMON_S: Final = 5.0
 _BACKEND_S: Final = 8.0
 # Of what it says when it isn't ready.
 _DETAIL_CHARS: Final = 300
+# Of what may be anybody's; ours has some hundred.
+_ANSWER_BYTES: Final = 16 * 1024
 _ALIVE: Final = b'{"ok":true}'
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared with, not listened at
 
@@ -41,15 +45,28 @@ async def daemon(address: str, *, has_tls: bool) -> Daemon:
 
 async def _asked(address: str, *, has_tls: bool) -> Daemon:
     async with _client(address, "https" if has_tls else "http") as client:
-        if not _is_ours(await client.get("/health/live")):
+        if not _is_ours(*await _got(client, "/health/live")):
             return Daemon(address=address, is_ours=False)
-        ready = await client.get("/health/ready")
-    return Daemon(address=address, is_ready=ready.is_success, detail=_detail(ready))
+        ready, said = await _got(client, "/health/ready")
+    return Daemon(address=address, is_ready=ready.is_success, detail=_detail(ready, said))
 
 
-def _is_ours(live: httpx.Response) -> bool:
+async def _got(client: httpx.AsyncClient, path: str) -> tuple[httpx.Response, bytes]:
+    """The answer, and of its body no more than it takes to see that it is too long."""
+    body = b""
+    async with client.stream("GET", path) as response:
+        # Who is cancelled within httpx's generators closes them; who leaves the loop leaves them open.
+        with trio.CancelScope() as scope:
+            async for piece in response.aiter_raw():
+                body += piece
+                if len(body) > _ANSWER_BYTES:
+                    scope.cancel()
+    return response, body
+
+
+def _is_ours(live: httpx.Response, body: bytes) -> bool:
     """By the body, and by the header that each answer of ours has."""
-    return live.is_success and live.content == _ALIVE and "x-request-id" in live.headers
+    return live.is_success and body == _ALIVE and "x-request-id" in live.headers
 
 
 def _client(address: str, scheme: str) -> httpx.AsyncClient:
@@ -61,7 +78,11 @@ def _client(address: str, scheme: str) -> httpx.AsyncClient:
     transport = httpx.AsyncHTTPTransport(uds=path, verify=_unverified())
     base = f"{scheme}://[{host}]" if ":" in host else f"{scheme}://{host}"
     return httpx.AsyncClient(
-        transport=transport, base_url=f"{base}:{port}" if port else base, timeout=_DAEMON_S, trust_env=False
+        transport=transport,
+        base_url=f"{base}:{port}" if port else base,
+        timeout=_DAEMON_S,
+        trust_env=False,
+        headers={"accept-encoding": "identity"},
     )
 
 
@@ -72,9 +93,9 @@ def _unverified() -> ssl.SSLContext:
     return context
 
 
-def _detail(response: httpx.Response) -> str:
+def _detail(response: httpx.Response, body: bytes) -> str:
     try:
-        return str(response.json().get("detail", response.status_code))[:_DETAIL_CHARS]
+        return str(json.loads(body).get("detail", response.status_code))[:_DETAIL_CHARS]
     except (ValueError, AttributeError):
         return f"it answered {response.status_code}"
 
@@ -94,7 +115,7 @@ async def backend(url: str) -> Called:
             before = time.time()
             async with client.stream("OPTIONS", url) as response:
                 return Called(None, _ahead(response.headers.get("date"), (before + time.time()) / 2))
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as error:
         return Called(_said(error))
 
 

@@ -4,8 +4,12 @@ from collections.abc import Iterator, Sequence
 import ctypes
 import os
 from pathlib import Path
+import pwd
+import stat
 import time
 from typing import Final
+
+from attrs import evolve
 
 import opendesk
 from opendesk.doctor.judging.disk import Backups, Disk
@@ -13,6 +17,8 @@ from opendesk.network.wireguard.wg import has_net_admin
 from opendesk.postgres.backups.places import USUAL
 from opendesk.settings import Settings
 
+# Of opendesk-backup.service.
+_BACKUP_USER: Final = "opendesk"
 _JOURNAL: Final = Path("/var/log/journal")
 # Of a folder of backups; one that has more isn't ours.
 _FILES_MAX: Final = 10_000
@@ -89,14 +95,30 @@ def _disk(what: str, path: Path) -> Disk:
     )
 
 
-def backups(folder: Path = USUAL) -> Backups:
+def backups(folder: Path = USUAL, user: str = _BACKUP_USER) -> Backups:
+    found = Backups(path=str(folder), refused=user if may_write(folder, user) is False else None)
     try:
         newest = max(_ended(folder), default=None)
     except FileNotFoundError:
         newest = None
     except OSError as error:
-        return Backups(path=str(folder), fault=error.strerror)
-    return Backups(path=str(folder), newest_s=None if newest is None else max(0.0, time.time() - newest))
+        return evolve(found, fault=error.strerror)
+    return evolve(found, newest_s=None if newest is None else max(0.0, time.time() - newest))
+
+
+def may_write(folder: Path, user: str) -> bool | None:
+    """By owner and mode, since whoever looks may be root. None where there is no such user or folder."""
+    try:
+        them, told = pwd.getpwnam(user), folder.stat()
+    except (KeyError, OSError):
+        return None
+    if told.st_uid == them.pw_uid:
+        wanted = stat.S_IWUSR | stat.S_IXUSR
+    elif told.st_gid in os.getgrouplist(user, them.pw_gid):
+        wanted = stat.S_IWGRP | stat.S_IXGRP
+    else:
+        wanted = stat.S_IWOTH | stat.S_IXOTH
+    return them.pw_uid == 0 or told.st_mode & wanted == wanted
 
 
 def _ended(folder: Path) -> Iterator[float]:

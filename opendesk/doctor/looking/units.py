@@ -7,9 +7,11 @@ from typing import Final
 from attrs import frozen
 import trio
 
+from opendesk.doctor.judging import beside
 from opendesk.doctor.judging.daemon import Unit
 
 _PATTERNS: Final = ("opendesk.service", "opendesk.socket", "opendesk@*.service", "opendesk@*.socket")
+_BESIDE: Final = (beside.BACKUP, beside.TIMER, beside.TUNNEL, "opendesk.socket", "opendesk@*.socket")
 _PROPERTIES: Final = "Id,LoadState,ActiveState,SubState,Result,UnitFileState,NRestarts,MainPID,Listen"
 # A machine has a few; more of them aren't looked at.
 _MOST: Final = 32
@@ -26,17 +28,26 @@ class Target:
 
 
 async def units() -> list[Unit]:
-    """Empty where there is no systemd to ask."""
+    """The daemons'. Empty where there is no systemd to ask."""
+    return parsed(await _shown(_PATTERNS))
+
+
+async def units_beside() -> list[Unit]:
+    """What else we have of units, which nobody calls."""
+    return parsed_each(await _shown(_BESIDE))
+
+
+async def _shown(names: Sequence[str]) -> str:
     try:
         done = await trio.run_process(
-            ["systemctl", "show", *_PATTERNS, f"--property={_PROPERTIES}"],
+            ["systemctl", "show", *names, f"--property={_PROPERTIES}"],
             capture_stdout=True,
             check=False,
             stderr=subprocess.DEVNULL,
         )
     except OSError:
-        return []
-    return parsed(done.stdout.decode("utf-8", "replace")) if done.returncode == 0 else []
+        return ""
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else ""
 
 
 def parsed(text: str) -> list[Unit]:
@@ -56,6 +67,11 @@ def parsed(text: str) -> list[Unit]:
         )
         for pairs in services[:_MOST]
     ]
+
+
+def parsed_each(text: str) -> list[Unit]:
+    found = [_pairs(paragraph) for paragraph in text.split("\n\n") if paragraph.strip()]
+    return [Unit(name=_value(pairs, "Id"), properties=dict(pairs)) for pairs in found[:_MOST]]
 
 
 def _pairs(paragraph: str) -> list[tuple[str, str]]:
@@ -89,6 +105,14 @@ def targets(found: Sequence[Unit], address: str, daemon_pid: int | None) -> list
         ]
     would_start = {listen.rpartition(":")[2] for unit in found if not unit.is_started for listen in unit.listens}
     return [] if address.rpartition(":")[2] in would_start else [Target(address, daemon_pid, is_by_settings=True)]
+
+
+def listens(found: Sequence[Unit], address: str, daemon_pid: int | None) -> list[str]:
+    """Where systemd has the daemons called, whoever of them runs; empty where it is the settings that tell."""
+    called = targets(found, address, daemon_pid)
+    if any(target.is_by_settings for target in called):
+        return []
+    return [target.address for target in called] or [listen for unit in found for listen in unit.listens]
 
 
 def _own_address(unit: Unit, address: str) -> str:
