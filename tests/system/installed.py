@@ -40,6 +40,14 @@ mount --bind "$2" tmp/given
 exec chroot . sh -c 'echo up; exec sleep infinity'
 """
 
+# As far as a package's scripts see it. What they want of it is written down, and done by nobody.
+_PRETEND_SYSTEMD: Final = """
+mkdir -p /run/systemd/system
+printf '#!/bin/sh\\n' > /usr/sbin/systemctl
+printf '#!/bin/sh\\necho "$@" >> /run/invoked\\n' > /usr/sbin/deb-systemd-invoke
+chmod 755 /usr/sbin/systemctl /usr/sbin/deb-systemd-invoke
+"""
+
 
 def why_not() -> str | None:
     """Why this machine can't be had here; None if it can."""
@@ -78,6 +86,14 @@ class Machine:
 
     def shell(self, script: str) -> str:
         return self.does("sh", "-c", script)
+
+    def pretend_systemd(self) -> None:
+        self.shell(_PRETEND_SYSTEMD)
+
+    def invoked(self, verb: str) -> set[str]:
+        """Return the units that this was wanted of."""
+        lines = [line.split() for line in self.shell("cat /run/invoked").splitlines()]
+        return {unit for said, *units in lines if said == verb for unit in units}
 
     def has(self, path: str) -> bool:
         return self.tries("test", "-e", path).returncode == 0

@@ -31,6 +31,8 @@ export CREDENTIALS_DIRECTORY=/run/secrets LOG_FORMAT=json HOME=/
 exec setpriv --reuid opendesk --regid opendesk --clear-groups /usr/bin/opendesk serve 2>&1
 """
 _READY: Final = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:3333/health/ready', timeout=30).read().decode())"
+BACKUPS: Final = "/var/backups/opendesk"
+WANTED: Final = "/etc/systemd/system/timers.target.wants/opendesk-backup.timer"
 # Everything of that name, but in folders that other programs of this machine write meanwhile.
 _OURS: Final = "find / -xdev \\( -path /tmp -o -path /work -o -path /proc -o -path /root -o -path /home \\) -prune -o -name '*opendesk*' -print | sort"
 _PYTHONS: Final = "find /usr/lib/python3* /usr/local/lib/python3* -path '*-packages/*' -printf '%p %s\\n' 2>/dev/null | sort | sha256sum"
@@ -52,6 +54,23 @@ def test_the_control_file_wants_debian_12s_python_and_no_more() -> None:
     )
     assert "python3 (>= 3.11), python3 (<< 3.12)" in fields["Depends"]
     assert fields["Installed-Size"] == "5"
+
+
+def test_an_upgrade_restarts_all_daemons_that_nobody_has_stopped(tmp_path: Path) -> None:
+    """The very function, with a systemctl that knows a daemon in each state and shows those that are asked for."""
+    states = ("active", "activating", "failed", "reloading", "inactive")
+    fake = tmp_path / "systemctl"
+    fake.write_text(f"""#!/bin/sh
+for word; do case $word in --state=*) wanted=,${{word#--state=}}, ;; esac; done
+for state in {" ".join(states)}; do case $wanted in *,$state,*) echo "opendesk@$state.service loaded $state" ;; esac; done
+""")
+    fake.chmod(0o755)
+    postinst = (ROOT / "scripts/debian/files/postinst").read_text()
+    function = re.search(r"^instances\(\) \{.*?\}$", postinst, re.MULTILINE | re.DOTALL)
+    assert function is not None
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(["sh", "-c", f"{function[0]}\ninstances"], env=environ, capture_output=True, check=True)
+    assert set(done.stdout.decode().split()) == {f"opendesk@{state}.service" for state in states[:-1]}
 
 
 def test_what_pip_installs_has_every_file_of_the_package(tmp_path: Path) -> None:
@@ -126,12 +145,15 @@ def test_a_package_is_installed_used_upgraded_removed_and_purged(box: Machine, f
         _upgrade(box)
     assert box.shell("cat /usr/lib/opendesk/build") == "next\n"
     # The daemon that ran on the first is gone: the next time, its files go too.
+    # The same version again mends what was damaged.
+    box.shell("rm -r /usr/lib/opendesk/running/next/lib/python3.11/site-packages/trio")
     box.does("dpkg", "-i", "/tmp/given/next.deb")
-    assert box.shell("ls /usr/lib/opendesk/running") == "next\n"
+    assert box.shell("ls /usr/lib/opendesk/running") == "next.2\n"
     with _serving(box):
         assert "1 wallets" in box.does("opendesk", "ledger", "verify")
     assert box.shell(_PROGRAM) != program
     _remove_and_purge(box)
+    _install_where_others_are(box)
     assert box.shell(_OURS) == before
     assert box.shell(_PYTHONS) == pythons
 
@@ -208,9 +230,48 @@ def _remove_and_purge(box: Machine) -> None:
     assert not box.has("/usr/lib/opendesk")
     assert box.has(f"{CREDENTIALS}/RELAY_MASTER_KEY")
     assert box.has("/var/lib/opendesk/postgres/PG_VERSION")
-    box.does("dpkg", "--purge", "opendesk")
+    drop_in = "/etc/systemd/system/opendesk.service.d"
+    box.shell(
+        f"mkdir -p {Path(WANTED).parent} {drop_in}; ln -s {UNITS}/opendesk-backup.timer {WANTED}; touch {drop_in}/mine.conf {BACKUPS}/old"
+    )
+    # As the data folder is where a disk of its own is mounted.
+    box.shell("mount --bind /var/lib/opendesk /var/lib/opendesk")
+    purged = box.tries("dpkg", "--purge", "opendesk")
+    assert purged.returncode == 0, purged.stderr
+    assert box.shell("ls -A /var/lib/opendesk") == ""
+    assert box.owner_and_mode("/var/lib/opendesk") == "root:root 700"
+    assert not box.has(CREDENTIALS)
+    assert "link" not in box.tries("stat", "-c", "%F", WANTED).stdout
+    assert f"{drop_in} is kept" in purged.stderr
     assert box.tries("getent", "passwd", "opendesk").returncode != 0
     assert box.tries("getent", "group", "opendesk").returncode != 0
+    box.shell(f"umount /var/lib/opendesk && rm -r {drop_in}")
+
+
+def _install_where_others_are(box: Machine) -> None:
+    """A person's account, another program's user, backups that a purge has kept, and a data folder that is root's."""
+    box.does("useradd", "--no-user-group", "--uid", "12345", "opendesk")
+    refused = box.tries("dpkg", "-i", "/tmp/given/first.deb")
+    assert refused.returncode != 0
+    assert "user opendesk (uid 12345) is not a system user" in refused.stderr
+    box.does("userdel", "opendesk")
+    box.does("useradd", "--system", "--no-user-group", "--home-dir", "/opt/other", "opendesk")
+    box.shell(f"ln -s {UNITS}/opendesk-backup.timer {WANTED}")
+    box.pretend_systemd()
+    box.does("dpkg", "--configure", "opendesk")
+    # What was turned on when the package was here the last time runs again.
+    assert box.invoked("start") == {"opendesk.service", "opendesk.socket", "opendesk-backup.timer"}
+    kept = {
+        "/var/lib/opendesk": "opendesk:opendesk 700",
+        BACKUPS: "opendesk:opendesk 700",
+        f"{BACKUPS}/old": "root:root 644",
+    }
+    assert {path: box.owner_and_mode(path) for path in kept} == kept
+    box.shell(f"rm {BACKUPS}/old")
+    box.does("dpkg", "--purge", "opendesk")
+    assert box.invoked("stop") >= {"opendesk.socket", "opendesk-backup.timer", "opendesk-tunnel.service"}
+    # It was there before.
+    assert box.shell("getent passwd opendesk | cut -d: -f6") == "/opt/other\n"
 
 
 def _see_that_it_names_nothing_of_the_builder(folder: Path) -> None:
