@@ -4,10 +4,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import asynccontextmanager
 import os
 from pathlib import Path
-import re
 import shutil
 import signal
-import subprocess
 from typing import Final
 
 from attrs import frozen
@@ -16,18 +14,14 @@ import trio
 
 from opendesk.postgres.backups.archive import CHUNK_BYTES
 from opendesk.postgres.embedded.account import Account
-from opendesk.postgres.embedded.binaries import installed, wheel_package
+from opendesk.postgres.embedded.binaries import installed, version_of, wheel_package
 from opendesk.postgres.embedded.process import Process, start
 from opendesk.postgres.errors import BackupFailed, BinariesMissing
 
 # A program that gives or takes nothing for so long waits for somebody who doesn't come: the longest index of a table that fits
 # on such a machine is made in less.
 SILENCE_S: Final = 1800.0
-# It takes 5 ms; a file system that hangs must not hang us.
-_ASK_TIMEOUT_S: Final = 10
 _KILLING: Final = (signal.SIGKILL, 5.0)
-
-_VERSION: Final = re.compile(r"\(PostgreSQL\) (?P<version>(?P<major>\d+)\S*)")
 
 
 @frozen
@@ -66,19 +60,8 @@ def _folders() -> Iterator[Path]:
 def _ask(folder: Path) -> Programs | None:
     if not all(os.access(folder / name, os.X_OK) for name in ("pg_dump", "pg_restore")):
         return None
-    try:
-        done = subprocess.run(  # noqa: S603 - a path from this module or the operator
-            [folder / "pg_dump", "--version"],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=_ASK_TIMEOUT_S,
-            cwd="/",
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = _VERSION.search(done.stdout)
-    return None if match is None else Programs(folder, match["version"], int(match["major"]))
+    said = version_of(folder / "pg_dump")
+    return None if said is None else Programs(folder, *said)
 
 
 def to_database(conninfo: str) -> tuple[str, dict[str, str]]:

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from typing import Final
+from typing import Any, Final
 
 from attrs import frozen
 import structlog
@@ -82,22 +82,26 @@ def ask(folder: Path, account: Account) -> Binaries | None:
     """Return the version of the server in the folder; None if there is none, or none that the account can run."""
     if not os.access(folder / "initdb", os.F_OK):
         return None
+    said = version_of(folder / "postgres", **account.drop)
+    return None if said is None else Binaries(folder, *said)
+
+
+def version_of(program: Path, **as_whom: Any) -> tuple[str, int] | None:
+    """What a program of PostgreSQL's says of its version, and its major number; None if it can't be run, or isn't one."""
     try:
-        done = subprocess.run(  # noqa: S603 - a path from this module or the operator
-            [folder / "postgres", "--version"],
+        done = subprocess.run(  # noqa: S603 - a path from our modules or the operator
+            [program, "--version"],
             check=False,
             capture_output=True,
             text=True,
             timeout=_ASK_TIMEOUT_S,
             cwd="/",
-            **account.drop,
+            **as_whom,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
     match = _VERSION.search(done.stdout)
-    if done.returncode != 0 or match is None:
-        return None
-    return Binaries(folder, match["version"], int(match["major"]))
+    return None if done.returncode != 0 or match is None else (match["version"], int(match["major"]))
 
 
 def wheel_package() -> Path | None:
