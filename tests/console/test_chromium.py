@@ -165,7 +165,9 @@ async def test_the_page_needs_nothing_but_a_keyboard(
     def look(page: Page) -> None:
         keys = page.keyboard
         page.goto(f"{daemon.url}/console")
-        keys.type(boss.email)  # where one types first has the focus already
+        # Where one types first has the focus already, as soon as the page is drawn: the load is told before.
+        expect(page.locator("input[name=email]")).to_be_focused()
+        keys.type(boss.email)
         keys.press("Tab")
         keys.type(PASSWORD)
         keys.press("Enter")
