@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -26,6 +27,7 @@ from opendesk.ops.metrics import Metrics
 from opendesk.postgres.pool import Pool
 from opendesk.rental.api.context import Rental
 from opendesk.rental.api.users import Users
+from opendesk.rental.proving import tell
 from opendesk.settings import Settings
 from opendesk.stream.relay import Relay
 from opendesk.web.endpoint import WebRequest
@@ -67,7 +69,7 @@ def console(
     seen = SelfSeen(metrics.registry, relay, network.fleet)
     outage = Outage()
     history = History(upkeep, seen.counts)
-    proving = Proving(upkeep, now)
+    proving = Proving(upkeep, now, partial(tell, metrics=metrics))
     sources = Sources(
         pool=upkeep,
         outage=outage,

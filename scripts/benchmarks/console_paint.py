@@ -12,7 +12,7 @@ from scripts.benchmarks.routers_child import answer
 
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 # A browser asks nobody but us, and a container lets it have no sandbox of its own.
-_ARGUMENTS: Final = (
+ARGUMENTS: Final = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -35,7 +35,7 @@ def program() -> str | None:
 
 def _run(told: dict[str, Any]) -> dict[str, Any]:
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program(), args=list(_ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=program(), args=list(ARGUMENTS))
         try:
             visits = [_visit(browser, told) for _ in range(told["times"])]
         finally:

@@ -11,20 +11,11 @@ from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwr
 import pytest
 import trio
 
+from scripts.benchmarks.console_paint import ARGUMENTS
 from tests.console.made_up import POLICY, STATIC
 
 FOUND: Final = shutil.which("chromium")
 NO_CHROMIUM: Final = "THERE IS NO chromium ON THIS MACHINE: THE CONSOLE IS NOT LOOKED AT WITH A BROWSER"
-# It asks nobody on the network, and runs as root in a container.
-_ARGUMENTS: Final = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 # For whatever is waited for; nothing is measured by it.
 PATIENCE_MS: Final = 20_000
 PHONE: Final[ViewportSize] = {"width": 390, "height": 844}
@@ -57,7 +48,7 @@ def chromium_running() -> Iterator[Chromium]:
     with ThreadPoolExecutor(1) as thread:
         playwright = thread.submit(lambda: sync_playwright().start()).result()
         start = playwright.chromium.launch
-        browser = thread.submit(lambda: start(executable_path=FOUND, args=list(_ARGUMENTS))).result()
+        browser = thread.submit(lambda: start(executable_path=FOUND, args=list(ARGUMENTS))).result()
         try:
             yield Chromium(browser, thread)
         finally:
